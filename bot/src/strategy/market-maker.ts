@@ -1,0 +1,263 @@
+/**
+ * The strategy: quote both sides around a reservation price, and take what is obviously mispriced.
+ *
+ * `decide` is a pure function of (what the book shows, what we hold and have resting, the estimate, the parameters). It
+ * writes its answer into a decision object given to it, so deciding allocates nothing. It knows nothing of orders' life
+ * or of risk limits beyond the position it is told to stay within: risk checks every order again.
+ *
+ * - Reservation price: microprice, moved against the inventory, by `skewTicks` at a full position. Long: both quotes
+ *   move down, so the ask is likelier to trade than the bid.
+ * - Width: half the spread is the larger of a floor and the maker fee plus a multiple of one second's volatility.
+ * - Quotes are post-only, never at or through the other side of the book or of our own resting orders.
+ * - A quote is replaced when its target moved more than `requoteTicks` away from it, and not before `quoteLifeMs`, unless
+ *   it has come within `dangerTicks` of the fair price, or a limit says it may not stand at all: then at once.
+ * - Take: immediate-or-cancel at the touch when it crosses the slow fair value by more than the taker fee plus margin.
+ */
+import { TICKS_PER_DOLLAR } from '../book.ts'
+
+export interface MarketMakerParams {
+  /** Contracts of one quote. */
+  readonly quoteSizeHundredths: number
+  /** Most contracts one take goes for. */
+  readonly takeSizeHundredths: number
+  /** Largest position either way; quotes and takes shrink to stay within it. */
+  readonly maxPositionHundredths: number
+  /** How far the reservation price moves at a full position. */
+  readonly skewTicks: number
+  /** Least distance of a quote from the reservation price. */
+  readonly halfSpreadMinTicks: number
+  /** Widening, in standard deviations of one second. */
+  readonly volatilityMultiple: number
+  /** Distance between a quote and its target that is worth a replacement. */
+  readonly requoteTicks: number
+  /** Least life of a quote that is in no danger, ms. */
+  readonly quoteLifeMs: number
+  /** A quote closer than this to the wrong side of the microprice is pulled at once. */
+  readonly dangerTicks: number
+  /** Profit beyond fees that makes a take. */
+  readonly takeMarginTicks: number
+  /** Least time between two takes in a market, ms: the book needs a round trip to show what the last one took. */
+  readonly takeCooldownMs: number
+  /** Fee per contract as a multiple of P (1 - P) dollars: 0.07 is the venue's standard schedule. */
+  readonly takerFeeRate: number
+  readonly makerFeeRate: number
+  /** Quotes and takes stay within these prices. */
+  readonly priceMinTicks: number
+  readonly priceMaxTicks: number
+}
+
+/** What the strategy is told. One object per market, refilled for each decision. */
+export interface MarketView {
+  nowMs: number
+  /** Best prices of others: our own resting size is taken out. 0 / one dollar when a side is empty. */
+  bidTicks: number
+  bidSizeHundredths: number
+  askTicks: number
+  askSizeHundredths: number
+  /** Slow fair value, and one second's standard deviation; see `Estimate`. */
+  fairTicks: number
+  sigmaTicks: number
+  /** Whether book and estimate may be traded on. */
+  ready: boolean
+  /** Signed: positive is YES. */
+  positionHundredths: number
+  /** All that may still trade: resting, in flight, and being cancelled. */
+  liveBuyHundredths: number
+  liveSellHundredths: number
+  /** The quote standing on each side: price (0 = none), and when it was sent. */
+  quoteBidTicks: number
+  quoteBidAtMs: number
+  quoteAskTicks: number
+  quoteAskAtMs: number
+  /** Prices our own live orders reach to, so that we never trade with ourselves: highest buy (0), lowest sell (1 dollar). */
+  ownBidTicks: number
+  ownAskTicks: number
+  /** Smallest price step of the market. */
+  stepTicks: number
+  lastTakeAtMs: number
+}
+
+export function createView(): MarketView {
+  return {
+    nowMs: 0,
+    bidTicks: 0,
+    bidSizeHundredths: 0,
+    askTicks: TICKS_PER_DOLLAR,
+    askSizeHundredths: 0,
+    fairTicks: 0,
+    sigmaTicks: 0,
+    ready: false,
+    positionHundredths: 0,
+    liveBuyHundredths: 0,
+    liveSellHundredths: 0,
+    quoteBidTicks: 0,
+    quoteBidAtMs: 0,
+    quoteAskTicks: 0,
+    quoteAskAtMs: 0,
+    ownBidTicks: 0,
+    ownAskTicks: TICKS_PER_DOLLAR,
+    stepTicks: 100,
+    lastTakeAtMs: Number.NEGATIVE_INFINITY,
+  }
+}
+
+/** What the strategy wants. Sizes of 0 mean: nothing of that kind. */
+export interface Decision {
+  cancelBid: boolean
+  cancelAsk: boolean
+  /** New post-only quotes. */
+  bidTicks: number
+  bidSizeHundredths: number
+  askTicks: number
+  askSizeHundredths: number
+  /** One immediate-or-cancel order. */
+  takeSide: 'bid' | 'ask'
+  takeTicks: number
+  takeSizeHundredths: number
+}
+
+export function createDecision(): Decision {
+  return {
+    cancelBid: false,
+    cancelAsk: false,
+    bidTicks: 0,
+    bidSizeHundredths: 0,
+    askTicks: 0,
+    askSizeHundredths: 0,
+    takeSide: 'bid',
+    takeTicks: 0,
+    takeSizeHundredths: 0,
+  }
+}
+
+/** Fee of one contract at a price: rate · P · (1 - P). */
+export function feeTicks(rate: number, priceTicks: number): number {
+  return (rate * priceTicks * (TICKS_PER_DOLLAR - priceTicks)) / TICKS_PER_DOLLAR
+}
+
+/** Price both sides' sizes say the next trade is likely near: each side's price weighed by the other side's size. */
+export function micropriceTicks(
+  bidTicks: number,
+  bidSizeHundredths: number,
+  askTicks: number,
+  askSizeHundredths: number,
+): number {
+  return (bidTicks * askSizeHundredths + askTicks * bidSizeHundredths) / (bidSizeHundredths + askSizeHundredths)
+}
+
+/** Writes into `out` what to do in one market now. */
+export function decide(view: MarketView, params: MarketMakerParams, out: Decision): void {
+  out.cancelBid = false
+  out.cancelAsk = false
+  out.bidSizeHundredths = 0
+  out.askSizeHundredths = 0
+  out.takeSizeHundredths = 0
+  const hasBid = view.quoteBidTicks > 0
+  const hasAsk = view.quoteAskTicks > 0
+  if (!view.ready || view.bidSizeHundredths <= 0 || view.askSizeHundredths <= 0 || view.bidTicks >= view.askTicks) {
+    out.cancelBid = hasBid
+    out.cancelAsk = hasAsk
+    return
+  }
+
+  const micro = micropriceTicks(view.bidTicks, view.bidSizeHundredths, view.askTicks, view.askSizeHundredths)
+  const lean = Math.max(-1, Math.min(1, view.positionHundredths / params.maxPositionHundredths))
+  const reservation = micro - lean * params.skewTicks
+  const half = Math.max(
+    params.halfSpreadMinTicks,
+    feeTicks(params.makerFeeRate, micro) + params.volatilityMultiple * view.sigmaTicks,
+  )
+  const step = view.stepTicks
+  const buyRoomHundredths = params.maxPositionHundredths - view.positionHundredths - view.liveBuyHundredths
+  const sellRoomHundredths = params.maxPositionHundredths + view.positionHundredths - view.liveSellHundredths
+
+  decideTake(view, params, buyRoomHundredths, sellRoomHundredths, lean, out)
+
+  // Post-only: one step away from the best price of others and of ourselves on the other side, a take just decided
+  // included: two requests may overtake each other.
+  const taking = out.takeSizeHundredths > 0
+  const ownBidTicks = taking && out.takeSide === 'bid' ? Math.max(view.ownBidTicks, out.takeTicks) : view.ownBidTicks
+  const ownAskTicks = taking && out.takeSide === 'ask' ? Math.min(view.ownAskTicks, out.takeTicks) : view.ownAskTicks
+  const bidLimit = Math.min(view.askTicks, ownAskTicks) - step
+  const askLimit = Math.max(view.bidTicks, ownBidTicks) + step
+  const bidTarget = Math.min(reservation - half, bidLimit, params.priceMaxTicks)
+  const askTarget = Math.max(reservation + half, askLimit, params.priceMinTicks)
+
+  if (hasBid) {
+    const age = view.nowMs - view.quoteBidAtMs
+    const danger = view.quoteBidTicks > micro - params.dangerTicks
+    const moved = Math.abs(bidTarget - view.quoteBidTicks) > params.requoteTicks
+    if (bidTarget < params.priceMinTicks || danger || (moved && age >= params.quoteLifeMs)) out.cancelBid = true
+  }
+  if (hasAsk) {
+    const age = view.nowMs - view.quoteAskAtMs
+    const danger = view.quoteAskTicks < micro + params.dangerTicks
+    const moved = Math.abs(askTarget - view.quoteAskTicks) > params.requoteTicks
+    if (askTarget > params.priceMaxTicks || danger || (moved && age >= params.quoteLifeMs)) out.cancelAsk = true
+  }
+
+  // A side being replaced keeps counting until the venue confirms its cancel: the position limit holds whichever of
+  // the two trades.
+  if (!hasBid || out.cancelBid) {
+    const price = Math.floor(bidTarget / step) * step
+    const room = out.takeSide === 'bid' ? buyRoomHundredths - out.takeSizeHundredths : buyRoomHundredths
+    const size = wholeContracts(Math.min(params.quoteSizeHundredths, room))
+    if (size > 0 && price >= params.priceMinTicks) {
+      out.bidTicks = price
+      out.bidSizeHundredths = size
+    }
+  }
+  if (!hasAsk || out.cancelAsk) {
+    const price = Math.ceil(askTarget / step) * step
+    const room = out.takeSide === 'ask' ? sellRoomHundredths - out.takeSizeHundredths : sellRoomHundredths
+    const size = wholeContracts(Math.min(params.quoteSizeHundredths, room))
+    if (size > 0 && price <= params.priceMaxTicks) {
+      out.askTicks = price
+      out.askSizeHundredths = size
+    }
+  }
+}
+
+/** The venue takes hundredths; we trade whole contracts. */
+function wholeContracts(sizeHundredths: number): number {
+  return Math.floor(sizeHundredths / 100) * 100
+}
+
+function decideTake(
+  view: MarketView,
+  params: MarketMakerParams,
+  buyRoomHundredths: number,
+  sellRoomHundredths: number,
+  lean: number,
+  out: Decision,
+): void {
+  if (view.nowMs - view.lastTakeAtMs < params.takeCooldownMs) return
+  const fair = view.fairTicks - lean * params.skewTicks
+  const buyEdge = fair - view.askTicks - feeTicks(params.takerFeeRate, view.askTicks) - params.takeMarginTicks
+  const sellEdge = view.bidTicks - fair - feeTicks(params.takerFeeRate, view.bidTicks) - params.takeMarginTicks
+  if (
+    buyEdge > 0 &&
+    view.askTicks < view.ownAskTicks &&
+    view.askTicks <= params.priceMaxTicks &&
+    view.askTicks >= params.priceMinTicks
+  ) {
+    out.takeSide = 'bid'
+    out.takeTicks = view.askTicks
+    out.takeSizeHundredths = Math.max(
+      0,
+      wholeContracts(Math.min(params.takeSizeHundredths, view.askSizeHundredths, buyRoomHundredths)),
+    )
+  } else if (
+    sellEdge > 0 &&
+    view.bidTicks > view.ownBidTicks &&
+    view.bidTicks <= params.priceMaxTicks &&
+    view.bidTicks >= params.priceMinTicks
+  ) {
+    out.takeSide = 'ask'
+    out.takeTicks = view.bidTicks
+    out.takeSizeHundredths = Math.max(
+      0,
+      wholeContracts(Math.min(params.takeSizeHundredths, view.bidSizeHundredths, sellRoomHundredths)),
+    )
+  }
+}
