@@ -10,9 +10,8 @@
  * A book promises its numbers only while `live`. A level that would go negative means a message was lost or applied
  * twice: the book turns `suspect`, ignores deltas, and waits for a snapshot.
  */
+import { type BookLevel, type OutcomeSide, TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 
-/** One dollar: a YES price and its NO price add up to this. */
-export const TICKS_PER_DOLLAR = 10_000
 /** Levels of one side at most: one per price above 0 and below 1 dollar. */
 const LEVELS_MAX = TICKS_PER_DOLLAR - 1
 const LEVELS_AT_FIRST = 64
@@ -95,8 +94,6 @@ export type BookState = 'empty' | 'live' | 'suspect'
 /** What a delta did. */
 export type DeltaResult = 'applied' | 'ignored' | 'negative' | 'invalid'
 
-export type Side = 'yes' | 'no'
-
 export class Book {
   readonly ticker: string
   readonly yes = new Levels()
@@ -129,26 +126,19 @@ export class Book {
     return this.state === 'live' && this.yes.count > 0 && this.no.count > 0 && this.bestBidTicks < this.bestAskTicks
   }
 
-  /** Starts a snapshot: both sides empty; levels follow with `load`, and `commit` ends it. */
-  begin(): void {
-    this.yes.clear()
-    this.no.clear()
-  }
-
-  /** One level of a snapshot, prices of NO levels in NO dollars. @returns false when it cannot be a level */
-  load(side: Side, priceTicks: number, sizeHundredths: number): boolean {
-    if (!(priceTicks > 0 && priceTicks < TICKS_PER_DOLLAR) || !(sizeHundredths > 0)) return false
-    const levels = side === 'yes' ? this.yes : this.no
-    levels.add(priceTicks, sizeHundredths)
-    return true
-  }
-
-  commit(): void {
-    this.state = 'live'
+  /**
+   * Takes a snapshot: the book is what it says, and live. NO levels come with NO prices.
+   *
+   * @returns whether every level could be one; when not, the book is suspect
+   */
+  replace(yes: readonly BookLevel[], no: readonly BookLevel[]): boolean {
+    const whole = load(this.yes, yes)
+    this.state = load(this.no, no) && whole ? 'live' : 'suspect'
+    return this.state === 'live'
   }
 
   /** Applies one delta; a NO delta's price is in NO dollars. */
-  apply(side: Side, priceTicks: number, deltaHundredths: number): DeltaResult {
+  apply(side: OutcomeSide, priceTicks: number, deltaHundredths: number): DeltaResult {
     if (this.state !== 'live') return 'ignored'
     if (!(priceTicks > 0 && priceTicks < TICKS_PER_DOLLAR)) {
       this.state = 'suspect'
@@ -164,4 +154,16 @@ export class Book {
   doubt(): void {
     if (this.state === 'live') this.state = 'suspect'
   }
+}
+
+/** @returns whether every level has a price within the dollar and a size */
+function load(levels: Levels, given: readonly BookLevel[]): boolean {
+  levels.clear()
+  let whole = true
+  for (const { priceTicks, countHundredths } of given) {
+    if (countHundredths === 0) continue
+    if (priceTicks > 0 && priceTicks < TICKS_PER_DOLLAR && countHundredths > 0) levels.add(priceTicks, countHundredths)
+    else whole = false
+  }
+  return whole
 }

@@ -5,7 +5,7 @@
  * integer of 1e-6 dollar while sizes are whole hundredths. Average-cost accounting: a fill against the position
  * realises profit at the average price, the rest opens at its own.
  */
-import { TICKS_PER_DOLLAR } from './book.ts'
+import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 
 /** Trade ids remembered: those of the last several minutes of a busy bot. A duplicate comes within seconds. */
 const TRADE_IDS_MAX = 16_384

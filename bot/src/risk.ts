@@ -6,7 +6,7 @@
  *
  * The kill switch latches: once engaged, for whatever reason, no order passes until the process is started again.
  */
-import { TICKS_PER_DOLLAR } from './book.ts'
+import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 
 export interface RiskLimits {
   /** Largest position of one market either way, all live orders of that side counted as filled. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { type BookLevel, type OutcomeSide as Side, TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 import fc from 'fast-check'
-import { Book, Levels, type Side, TICKS_PER_DOLLAR } from '../src/book.ts'
+import { Book, Levels } from '../src/book.ts'
 
 /** The same book, written to be obviously right. */
 class NaiveBook {
@@ -14,6 +15,10 @@ class NaiveBook {
     return size
   }
 
+  levels(side: Side): BookLevel[] {
+    return [...this.sides[side]].map(([priceTicks, countHundredths]) => ({ priceTicks, countHundredths }))
+  }
+
   best(side: Side): number {
     return Math.max(0, ...this.sides[side].keys())
   }
@@ -22,6 +27,8 @@ class NaiveBook {
 function contents(levels: Levels): [number, number][] {
   return Array.from({ length: levels.count }, (_, i) => [levels.prices[i]!, levels.sizes[i]!])
 }
+
+const level = (priceTicks: number, countHundredths: number): BookLevel => ({ priceTicks, countHundredths })
 
 const side = fc.constantFrom<Side>('yes', 'no')
 const price = fc.oneof(fc.integer({ min: 1, max: 9999 }), fc.integer({ min: 4900, max: 5100 }))
@@ -35,12 +42,8 @@ test('a book equals a naive reference after any snapshot and deltas', () => {
       (levels, changes) => {
         const book = new Book('KXT-1')
         const naive = new NaiveBook()
-        book.begin()
-        for (const [s, p, size] of levels) {
-          book.load(s, p, size)
-          naive.apply(s, p, size)
-        }
-        book.commit()
+        for (const [s, p, size] of levels) naive.apply(s, p, size)
+        assert.equal(book.replace(naive.levels('yes'), naive.levels('no')), true)
         for (const { side: s, price: p, delta } of changes) {
           const standing = naive.sides[s].get(p) ?? 0
           // Keep to what a venue could send; what it could not is the next test's.
@@ -62,27 +65,20 @@ test('a book equals a naive reference after any snapshot and deltas', () => {
 
 test('a level below zero makes the book suspect until its next snapshot', () => {
   const book = new Book('KXT-1')
-  book.begin()
-  book.load('yes', 4000, 1000)
-  book.load('no', 5000, 1000)
-  book.commit()
+  book.replace([level(4000, 1000)], [level(5000, 1000)])
   assert.equal(book.tradable, true)
   assert.equal(book.apply('yes', 4000, -1001), 'negative')
   assert.equal(book.state, 'suspect')
   assert.equal(book.tradable, false)
   assert.equal(book.apply('yes', 4000, 500), 'ignored')
-  book.begin()
-  book.load('yes', 4100, 700)
-  book.load('no', 5000, 1000)
-  book.commit()
+  book.replace([level(4100, 700)], [level(5000, 1000)])
   assert.equal(book.tradable, true)
   assert.deepEqual(contents(book.yes), [[4100, 700]])
 })
 
 test('removing from a level that is not there makes the book suspect', () => {
   const book = new Book('KXT-1')
-  book.begin()
-  book.commit()
+  book.replace([], [])
   assert.equal(book.apply('no', 300, -1), 'negative')
   assert.equal(book.state, 'suspect')
 })
@@ -90,10 +86,19 @@ test('removing from a level that is not there makes the book suspect', () => {
 test('a price outside the dollar makes the book suspect', () => {
   for (const bad of [0, TICKS_PER_DOLLAR, -5, Number.NaN]) {
     const book = new Book('KXT-1')
-    book.begin()
-    book.commit()
+    book.replace([], [])
     assert.equal(book.apply('yes', bad, 100), 'invalid')
     assert.equal(book.state, 'suspect')
+  }
+})
+
+test('a snapshot with a level that cannot be leaves the book suspect; an empty level is no level', () => {
+  for (const bad of [level(0, 100), level(TICKS_PER_DOLLAR, 100), level(5000, -1), level(5000, Number.NaN)]) {
+    const book = new Book('KXT-1')
+    assert.equal(book.replace([level(4000, 100), bad], []), false)
+    assert.equal(book.state, 'suspect')
+    assert.equal(book.replace([level(4000, 100), level(4100, 0)], [level(5000, 100)]), true)
+    assert.deepEqual([book.bestBidTicks, book.bestAskTicks, book.tradable], [4000, 5000, true])
   }
 })
 
@@ -107,10 +112,7 @@ test('deltas before the first snapshot change nothing', () => {
 
 test('a crossed book is seen and not tradable', () => {
   const book = new Book('KXT-1')
-  book.begin()
-  book.load('yes', 6000, 100)
-  book.load('no', 4100, 100)
-  book.commit()
+  book.replace([level(6000, 100)], [level(4100, 100)])
   assert.equal(book.crossed, true)
   assert.equal(book.tradable, false)
   assert.equal(book.apply('no', 4100, -100), 'applied')

@@ -13,7 +13,7 @@
  *   it has come within `dangerTicks` of the fair price, or a limit says it may not stand at all: then at once.
  * - Take: immediate-or-cancel at the touch when it crosses the slow fair value by more than the taker fee plus margin.
  */
-import { TICKS_PER_DOLLAR } from '../book.ts'
+import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 
 export interface MarketMakerParams {
   /** Contracts of one quote. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 import fc from 'fast-check'
-import { TICKS_PER_DOLLAR } from '../../src/book.ts'
 import {
   createDecision,
   createView,
