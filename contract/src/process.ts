@@ -63,6 +63,8 @@ export async function runMain(name: string, main: () => Promise<number | undefin
   process.on('unhandledRejection', fail)
   try {
     process.exitCode = (await main()) ?? EXIT.ok
+    // The pipe of a parent that asked by signal is still open; it must not keep the process alive.
+    if (process.env.TICKSCOPE_CHILD === '1') process.stdin.unref?.()
   } catch (error) {
     fail(error)
   }
