@@ -1,8 +1,61 @@
 /** The Kalshi wire: sign, encode, parse, call, listen. Nothing about strategies or metrics. */
-export * from './decimal.ts'
-export { WireError } from './error.ts'
-export * from './market.ts'
-export * from './message.ts'
+export {
+  formatCount,
+  formatDollars,
+  formatMicros,
+  HUNDREDTHS_PER_CONTRACT,
+  MICROS_PER_DOLLAR,
+  MICROS_PER_TICK,
+  parseCount,
+  parseDollars,
+  parseMicros,
+  TICKS_PER_DOLLAR,
+} from './decimal.ts'
+export { ConnectionError, parseErrorBody, VenueError, venueUserError, WireError } from './error.ts'
+export { createFeed, type Feed, type FeedHandlers, type FeedOptions, type FeedStats } from './feed.ts'
+export {
+  type AccountLimits,
+  type Balance,
+  type ExchangeStatus,
+  encodeMarket,
+  isOnGrid,
+  type Market,
+  type PriceRange,
+  parseAccountLimits,
+  parseBalance,
+  parseExchangeStatus,
+  parseMarket,
+  parseRestBook,
+  type RestBook,
+  type TokenBucket,
+} from './market.ts'
+export {
+  type BookDelta,
+  type BookLevel,
+  type BookSnapshot,
+  CHANNELS,
+  type Channel,
+  COMMAND_ERROR,
+  type CommandError,
+  encodeCommand,
+  FEED_ERROR,
+  type FeedCommand,
+  type FeedError,
+  type FeedMessage,
+  type FillMessage,
+  isMarketData,
+  type MalformedMessage,
+  type MarketPosition,
+  type Ok,
+  parseCommand,
+  parseMessage,
+  type Subscribed,
+  type Ticker,
+  type Trade,
+  type UnknownMessage,
+  type Unsubscribed,
+  type UserOrder,
+} from './message.ts'
 export {
   BOOK_SIDES,
   type BookSide,
@@ -37,5 +90,18 @@ export {
   TIMES_IN_FORCE,
   type TimeInForce,
 } from './order.ts'
-export * from './sign.ts'
-export * from './url.ts'
+export {
+  type CallInstants,
+  type CallResult,
+  collectPages,
+  createRest,
+  type ListFillsQuery,
+  type ListMarketsQuery,
+  type ListOrdersQuery,
+  type ListPositionsQuery,
+  type Rest,
+  type RestOptions,
+} from './rest.ts'
+export { Sequences } from './sequence.ts'
+export { AUTH_HEADERS, createSigner, loadPublicKey, type SignedRequest, type Signer, verify } from './sign.ts'
+export { ENVIRONMENTS, type Environment, FEED_PATH, REST_BASE_PATH, resolveEnvironment } from './url.ts'
