@@ -195,7 +195,9 @@ export class Shipper {
     const { spillDir, epoch, log } = this.#options
     if (left.length === 0) return 0
     if (spillDir === undefined) {
-      log(`stopped with ${left.length} batches not acknowledged; give the agent a spillDir to keep them`)
+      log(
+        `stopped before ${left.length === 1 ? 'a batch was' : `${left.length} batches were`} acknowledged, and no spillDir to keep it in`,
+      )
       return 0
     }
     let spilled = 0
