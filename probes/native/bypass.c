@@ -1,0 +1,545 @@
+/*
+ * bypass: one message there and back over every way this machine has, interleaved, so that the ways can be compared.
+ *
+ *   bypass ladder   [flags]   the ping-pong; one JSON line a (round, path, payload)
+ *   bypass stamps   [flags]   where the time of a kernel UDP round trip goes, by SO_TIMESTAMPING; one JSON line a mode
+ *   bypass controls [flags]   what the machine itself does: clock cost, core-to-core round trip, hiccups; one JSON line
+ *   bypass paths              the names of the paths, one a line
+ *
+ * The default topology is two network namespaces and a veth pair, gone with the processes. Open loop: message i is due
+ * at start + i * interval; `response` runs from then, `service` from the actual send. One message is in flight.
+ * Needs gcc and the kernel's headers, nothing else. Exit: 0 done, 2 bad flag, 3 the machine does not allow it.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/errqueue.h>
+#include <linux/net_tstamp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "histogram.h"
+#include "path.h"
+#include "topology.h"
+
+#define MS 1000000ull
+/* An answer later than this is lost; longer than any stall a busy virtual machine shows. */
+#define LOST_NS (1000 * MS)
+/* The server looks for the end of a run this often when nothing comes. */
+#define IDLE_NS (50 * MS)
+/* A path gets at least this many of its own round trips between two messages, so that the loop stays open. */
+enum { INTERVAL_ROUND_TRIPS = 3 };
+
+const struct path PATHS[] = {
+    {"udp_blocking", "blocking", open_udp_blocking},
+    {"udp_epoll", "epoll", open_udp_epoll},
+    {"udp_spinning", "spinning", open_udp_spinning},
+    {"udp_busy_poll", "SO_BUSY_POLL + SO_PREFER_BUSY_POLL", open_udp_busy_poll},
+    {"tcp_blocking", "blocking", open_tcp_blocking},
+    {"tcp_spinning", "spinning", open_tcp_spinning},
+    {"io_uring", "io_uring", open_io_uring},
+    {"af_xdp_generic", "XDP generic (SKB), copy, need-wakeup, spinning", open_xdp_generic},
+    {"af_xdp_native", "XDP native (driver), copy, need-wakeup, spinning", open_xdp_native},
+};
+const size_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+
+struct flags {
+  const char *paths, *payloads;
+  int rounds, count, warmup, interval_ns, client_cpu, server_cpu, loopback;
+};
+
+static struct flags flags = {.paths = NULL,
+                             .payloads = "64",
+                             .rounds = 5,
+                             .count = 20000,
+                             .warmup = 2000,
+                             .interval_ns = 50000,
+                             .client_cpu = 0,
+                             .server_cpu = 1};
+
+static _Noreturn void die(int code, const char *what, int error) {
+  if (error) fprintf(stderr, "bypass: %s: %s\n", what, strerror(error));
+  else fprintf(stderr, "bypass: %s\n", what);
+  exit(code);
+}
+
+/* Pins the caller; a machine without that core leaves it where it is, and the row says where it ran. */
+static void pin(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+static int named(const char *list, const char *name) {
+  if (!list) return 1;
+  size_t length = strlen(name);
+  for (const char *at = list; (at = strstr(at, name)); at += length)
+    if ((at == list || at[-1] == ',') && (at[length] == 0 || at[length] == ',')) return 1;
+  return 0;
+}
+
+/* --- the two ends --------------------------------------------------------------------------------------------- */
+
+struct command {
+  int path; /* -1: stamps server, an echo on a plain spinning UDP socket */
+  uint16_t port;
+  int payload;
+};
+
+struct answer {
+  int result;
+  char reason[160];
+};
+
+static struct endpoint endpoint_of(enum role role, uint16_t port) {
+  if (flags.loopback) {
+    const char *self = role == CLIENT ? "127.0.0.1" : "127.0.0.2", *peer = role == CLIENT ? "127.0.0.2" : "127.0.0.1";
+    return (struct endpoint){role, "lo", self, peer, CLIENT_MAC, SERVER_MAC, port};
+  }
+  return role == CLIENT
+             ? (struct endpoint){role, CLIENT_DEVICE, CLIENT_ADDRESS, SERVER_ADDRESS, CLIENT_MAC, SERVER_MAC, port}
+             : (struct endpoint){role, SERVER_DEVICE, SERVER_ADDRESS, CLIENT_ADDRESS, SERVER_MAC, CLIENT_MAC, port};
+}
+
+static int ended(int control) {
+  struct pollfd waiting = {.fd = control, .events = POLLIN};
+  return poll(&waiting, 1, 0) != 0;
+}
+
+/* Echoes until the client says the run is over. Never returns. */
+static _Noreturn void serve(int control) {
+  static uint8_t message[PAYLOAD_MAX];
+  pin(flags.server_cpu);
+  struct command command;
+  while (read(control, &command, sizeof command) == sizeof command) {
+    struct endpoint end = endpoint_of(SERVER, command.port);
+    struct transport *transport = NULL;
+    struct answer answer = {0};
+    const struct path *path = &PATHS[command.path];
+    /* TCP accepts inside open: say ready first, the client retries until it is listening. */
+    int tcp = !strncmp(path->name, "tcp", 3);
+    if (tcp && write(control, &answer, sizeof answer) < 0) exit(0);
+    answer.result = path->open(&transport, &end, answer.reason, sizeof answer.reason);
+    if (!tcp && write(control, &answer, sizeof answer) < 0) exit(0);
+    while (!answer.result) {
+      size_t wanted = tcp ? (size_t)command.payload : sizeof message;
+      int n = transport->receive(transport, message, wanted, IDLE_NS);
+      if (n > 0) n = transport->send(transport, message, (size_t)n);
+      else if (n == 0 && ended(control)) break;
+      if (n < 0 && ended(control)) break;
+      if (n < 0 && n != -ENOBUFS) {
+        while (!ended(control)) usleep(1000);
+        break;
+      }
+    }
+    if (transport) transport->close(transport);
+    char over;
+    if (read(control, &over, 1) != 1) break;
+    if (write(control, &over, 1) != 1) break; /* closed here too: the next run may take the device */
+  }
+  exit(0);
+}
+
+static void run_end(int control) {
+  char over = 1;
+  if (write(control, &over, 1) != 1 || read(control, &over, 1) != 1) die(70, "the server process ended", 0);
+}
+
+/* Starts the server process in its own namespace. @returns the control socket */
+static int server_start(void) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) die(70, "socketpair", errno);
+  pid_t client = getpid(), server = fork();
+  if (server < 0) die(70, "fork", errno);
+  char token;
+  if (server == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != client) exit(0);
+    close(pair[0]);
+    if (flags.loopback) serve(pair[1]);
+    char failed = (char)-namespace_enter();
+    if (write(pair[1], &failed, 1) != 1 || failed || read(pair[1], &token, 1) != 1) exit(3);
+    failed = (char)-veth_configure(SERVER_DEVICE, SERVER_MAC, SERVER_ADDRESS, CLIENT_ADDRESS, CLIENT_MAC);
+    if (write(pair[1], &failed, 1) != 1 || failed) exit(3);
+    serve(pair[1]);
+  }
+  close(pair[1]);
+  if (flags.loopback) return pair[0];
+  if (read(pair[0], &token, 1) != 1 || token)
+    die(3, "network namespaces are not allowed here (they need root); --loopback measures what needs none", token);
+  int result = namespace_enter();
+  if (!result) result = veth_create(server);
+  if (!result) result = veth_configure(CLIENT_DEVICE, CLIENT_MAC, CLIENT_ADDRESS, SERVER_ADDRESS, SERVER_MAC);
+  if (result) die(3, "creating the veth pair", -result);
+  if (write(pair[0], &token, 1) != 1 || read(pair[0], &token, 1) != 1 || token) die(3, "configuring the veth pair", token);
+  usleep(20000); /* the carrier comes up asynchronously */
+  return pair[0];
+}
+
+/* --- ladder --------------------------------------------------------------------------------------------------- */
+
+struct run {
+  int sent, lost, cpu;
+  uint64_t interval_ns;
+  long voluntary, involuntary;
+  struct histogram response, service, slip;
+};
+
+/* Sends message `i` and waits for its answer. @returns when it came, 0 when it was lost */
+static uint64_t exchange(struct transport *t, uint64_t i, size_t payload, uint64_t *sent_at) {
+  static uint8_t out[PAYLOAD_MAX], in[PAYLOAD_MAX];
+  memcpy(out, &i, sizeof i);
+  *sent_at = now_ns();
+  if (t->send(t, out, payload)) return 0;
+  do {
+    int n = t->receive(t, in, payload, LOST_NS);
+    uint64_t came = now_ns(), number;
+    memcpy(&number, in, sizeof number);
+    if (n == (int)payload && number == i) return came; /* an older number is the answer to a lost one */
+    if (n < 0) return 0;
+  } while (now_ns() - *sent_at < LOST_NS);
+  return 0;
+}
+
+static void run_client(struct transport *t, size_t payload, struct run *run) {
+  uint64_t number = 1, sent_at, came;
+  histogram_reset(&run->service);
+  for (int i = 0; i < flags.warmup; i++, number++) {
+    came = exchange(t, number, payload, &sent_at);
+    if (came) histogram_record(&run->service, came - sent_at);
+  }
+  uint64_t enough = INTERVAL_ROUND_TRIPS * histogram_quantile(&run->service, 0.5);
+  run->interval_ns = enough > (uint64_t)flags.interval_ns ? enough : (uint64_t)flags.interval_ns;
+  histogram_reset(&run->response);
+  histogram_reset(&run->service);
+  histogram_reset(&run->slip);
+  run->sent = run->lost = 0;
+
+  struct rusage before, after;
+  getrusage(RUSAGE_THREAD, &before);
+  uint64_t start = now_ns() + run->interval_ns;
+  for (int i = 0; i < flags.count; i++, number++) {
+    uint64_t intended = start + (uint64_t)i * run->interval_ns;
+    while (now_ns() < intended) cpu_relax();
+    run->sent++;
+    came = exchange(t, number, payload, &sent_at);
+    histogram_record(&run->slip, sent_at - intended);
+    if (!came) {
+      run->lost++;
+      continue;
+    }
+    histogram_record(&run->response, came - intended);
+    histogram_record(&run->service, came - sent_at);
+  }
+  getrusage(RUSAGE_THREAD, &after);
+  run->voluntary = after.ru_nvcsw - before.ru_nvcsw;
+  run->involuntary = after.ru_nivcsw - before.ru_nivcsw;
+  run->cpu = sched_getcpu();
+}
+
+static void print_head(int round, const struct path *path, int payload, const char *status, const char *reason,
+                       const char *effective) {
+  printf("{\"kind\":\"ladder\",\"round\":%d,\"path\":\"%s\",\"payloadBytes\":%d,\"status\":\"%s\",\"reason\":\"%s\","
+         "\"requestedMode\":\"%s\",\"effectiveMode\":\"%s\"",
+         round, path->name, payload, status, reason, path->requested_mode, effective);
+}
+
+static void ladder_run(int control, int round, int index, int payload, struct run *run) {
+  static uint16_t port = 20000;
+  const struct path *path = &PATHS[index];
+  if (flags.loopback && !strncmp(path->name, "af_xdp", 6)) {
+    print_head(round, path, payload, "unsupported", "needs root, for a network namespace and an XDP program", "");
+    printf("}\n");
+    return;
+  }
+  struct command command = {.path = index, .port = ++port, .payload = payload};
+  struct answer answer;
+  if (write(control, &command, sizeof command) < 0 || read(control, &answer, sizeof answer) != sizeof answer)
+    die(70, "the server process ended", 0);
+  struct transport *transport = NULL;
+  if (!answer.result) {
+    struct endpoint end = endpoint_of(CLIENT, port);
+    answer.result = path->open(&transport, &end, answer.reason, sizeof answer.reason);
+  }
+  if (answer.result) {
+    print_head(round, path, payload, "unsupported", answer.reason, "");
+    printf("}\n");
+  } else {
+    run_client(transport, (size_t)payload, run);
+    char inactive[160] = "";
+    if (transport->proof) transport->proof(transport, inactive, sizeof inactive);
+    print_head(round, path, payload, *inactive ? "inactive" : "measured", inactive, transport->effective_mode);
+    printf(",\"sent\":%d,\"lost\":%d,\"intervalNs\":%llu,\"voluntarySwitches\":%ld,\"involuntarySwitches\":%ld,\"cpu\":%d,",
+           run->sent, run->lost, (unsigned long long)run->interval_ns, run->voluntary, run->involuntary, run->cpu);
+    histogram_print(stdout, "response", &run->response);
+    putchar(',');
+    histogram_print(stdout, "service", &run->service);
+    putchar(',');
+    histogram_print(stdout, "slip", &run->slip);
+    printf("}\n");
+    transport->close(transport);
+  }
+  fflush(stdout);
+  run_end(control);
+}
+
+/* Tells whether a preloaded stack (OpenOnload and its like) is really there: the library exports what it is. */
+static void print_preload(void) {
+  const char *preload = getenv("LD_PRELOAD");
+  extern int onload_is_present(void) __attribute__((weak));
+  int present = onload_is_present ? onload_is_present() : 0;
+  printf("{\"kind\":\"preload\",\"library\":\"");
+  for (const char *c = preload ? preload : ""; *c; c++)
+    if (*c != '"' && *c != '\\' && *c >= ' ') putchar(*c);
+  printf("\",\"onloadPresent\":%s}\n", present ? "true" : "false");
+}
+
+static int ladder(void) {
+  static struct run run;
+  int control = server_start();
+  pin(flags.client_cpu);
+  print_preload();
+  for (int round = 0; round < flags.rounds; round++)
+    for (size_t i = 0; i < PATH_COUNT; i++) {
+      /* Each round starts with another path, so that none always follows the same one. */
+      size_t index = (i + (size_t)round) % PATH_COUNT;
+      if (!named(flags.paths, PATHS[index].name)) continue;
+      char payloads[128];
+      snprintf(payloads, sizeof payloads, "%s", flags.payloads);
+      for (char *save, *word = strtok_r(payloads, ",", &save); word; word = strtok_r(NULL, ",", &save))
+        ladder_run(control, round, (int)index, atoi(word), &run);
+    }
+  return 0;
+}
+
+/* --- stamps --------------------------------------------------------------------------------------------------- */
+
+static uint64_t realtime_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+/* The software and hardware stamps in a message's control data; 0 when absent. */
+static void stamps_of(struct msghdr *message, uint64_t *software, uint64_t *hardware) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPING) continue;
+    struct scm_timestamping s;
+    memcpy(&s, CMSG_DATA(c), sizeof s);
+    *software = (uint64_t)s.ts[0].tv_sec * 1000000000ull + (uint64_t)s.ts[0].tv_nsec;
+    *hardware = (uint64_t)s.ts[2].tv_sec * 1000000000ull + (uint64_t)s.ts[2].tv_nsec;
+  }
+}
+
+static int stamped_receive(int fd, int receive_flags, uint64_t *software, uint64_t *hardware) {
+  uint8_t data[PAYLOAD_MAX];
+  char control[512];
+  struct iovec part = {data, sizeof data};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  ssize_t n = recvmsg(fd, &message, receive_flags);
+  if (n >= 0) stamps_of(&message, software, hardware);
+  return (int)n;
+}
+
+static void stamps_run(int control, int spinning, int payload) {
+  static struct histogram app_to_tx, tx_to_rx, rx_to_app, total;
+  static uint16_t port = 30000;
+  char reason[160] = "";
+  struct command command = {.path = 2 /* udp_spinning serves both */, .port = ++port, .payload = payload};
+  struct answer answer;
+  if (write(control, &command, sizeof command) < 0 || read(control, &answer, sizeof answer) != sizeof answer || answer.result)
+    die(70, "the server process ended", 0);
+  struct endpoint end = endpoint_of(CLIENT, port);
+  int fd = udp_socket(&end, reason, sizeof reason);
+  int on = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE |
+           SOF_TIMESTAMPING_TX_HARDWARE | SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE |
+           SOF_TIMESTAMPING_OPT_TSONLY | SOF_TIMESTAMPING_OPT_CMSG;
+  if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &on, sizeof on)) die(3, "SO_TIMESTAMPING", errno);
+  struct timeval timeout = {.tv_usec = 100000};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  histogram_reset(&app_to_tx), histogram_reset(&tx_to_rx), histogram_reset(&rx_to_app), histogram_reset(&total);
+  int missing = 0, hardware_seen = 0;
+  uint8_t out[PAYLOAD_MAX] = {0};
+  for (int i = 0; i < flags.warmup + flags.count; i++) {
+    uint64_t tx = 0, rx = 0, hardware = 0, sent_at = realtime_ns(), deadline = now_ns() + 100 * MS;
+    if (send(fd, out, (size_t)payload, 0) < 0) continue;
+    int n;
+    while ((n = stamped_receive(fd, spinning ? MSG_DONTWAIT : 0, &rx, &hardware)) < 0 && spinning && now_ns() < deadline) {}
+    uint64_t came = realtime_ns();
+    while (stamped_receive(fd, MSG_ERRQUEUE | MSG_DONTWAIT, &tx, &hardware) < 0 && now_ns() < deadline) {}
+    if (i < flags.warmup) continue;
+    hardware_seen |= hardware != 0;
+    /* A step of the real-time clock between the stamps makes them unordered: such a sample is no measurement. */
+    if (n < 0 || !tx || !rx || tx < sent_at || rx < tx || came < rx) {
+      missing++;
+      continue;
+    }
+    histogram_record(&app_to_tx, tx - sent_at);
+    histogram_record(&tx_to_rx, rx - tx);
+    histogram_record(&rx_to_app, came - rx);
+    histogram_record(&total, came - sent_at);
+  }
+  close(fd);
+  printf("{\"kind\":\"stamps\",\"mode\":\"%s\",\"payloadBytes\":%d,\"clock\":\"CLOCK_REALTIME\",\"sent\":%d,\"missing\":%d,"
+         "\"hardwareStamps\":%s,",
+         spinning ? "spinning" : "blocking", payload, flags.count, missing, hardware_seen ? "true" : "false");
+  histogram_print(stdout, "appToTx", &app_to_tx), putchar(',');
+  histogram_print(stdout, "txToRx", &tx_to_rx), putchar(',');
+  histogram_print(stdout, "rxToApp", &rx_to_app), putchar(',');
+  histogram_print(stdout, "total", &total);
+  printf("}\n");
+  fflush(stdout);
+  run_end(control);
+}
+
+static int stamps(void) {
+  int control = server_start();
+  pin(flags.client_cpu);
+  for (int spinning = 0; spinning < 2; spinning++) stamps_run(control, spinning, atoi(flags.payloads));
+  return 0;
+}
+
+/* --- controls ------------------------------------------------------------------------------------------------- */
+
+enum { CORE_ROUND_TRIPS = 20000, HICCUP_MS = 100 };
+static struct {
+  _Alignas(64) volatile uint32_t ping;
+  _Alignas(64) volatile uint32_t pong;
+} line;
+
+static void *core_echo(void *unused) {
+  (void)unused;
+  pin(flags.server_cpu);
+  for (uint32_t i = 1; i <= CORE_ROUND_TRIPS; i++) {
+    while (__atomic_load_n(&line.ping, __ATOMIC_ACQUIRE) != i) cpu_relax();
+    __atomic_store_n(&line.pong, i, __ATOMIC_RELEASE);
+  }
+  return NULL;
+}
+
+/* Gaps between two clock reads of a thread that does nothing else: what the machine takes away from it. */
+static void hiccups(int cpu, struct histogram *gaps, uint64_t *stolen_ns, uint64_t *smallest_ns) {
+  pin(cpu);
+  histogram_reset(gaps);
+  *stolen_ns = 0;
+  *smallest_ns = UINT64_MAX;
+  uint64_t last = now_ns(), end = last + HICCUP_MS * MS;
+  while (last < end) {
+    uint64_t now = now_ns(), gap = now - last;
+    if (gap > 0 && gap < *smallest_ns) *smallest_ns = gap;
+    /* Eight reads' worth: rigtorp/hiccups draws the line there. */
+    if (gap > 8 * *smallest_ns) {
+      histogram_record(gaps, gap);
+      *stolen_ns += gap;
+    }
+    last = now;
+  }
+}
+
+static int controls(void) {
+  static struct histogram round_trips, gaps;
+  pin(flags.client_cpu);
+  enum { READS = 200000 };
+  uint64_t start = now_ns(), step = UINT64_MAX, last = start;
+  for (int i = 0; i < READS; i++) {
+    uint64_t now = now_ns();
+    if (now > last && now - last < step) step = now - last;
+    last = now;
+  }
+  printf("{\"kind\":\"controls\",\"clockReadNs\":%.1f,\"clockStepNs\":%llu,", (double)(last - start) / READS,
+         (unsigned long long)step);
+
+  start = now_ns();
+  for (int i = 0; i < READS; i++) histogram_record(&gaps, (uint64_t)i * 7);
+  printf("\"recordNs\":%.1f,", (double)(now_ns() - start) / READS);
+
+  if (flags.server_cpu != flags.client_cpu && sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+    pthread_t echo;
+    pthread_create(&echo, NULL, core_echo, NULL);
+    for (uint32_t i = 1; i <= CORE_ROUND_TRIPS; i++) {
+      uint64_t sent_at = now_ns();
+      __atomic_store_n(&line.ping, i, __ATOMIC_RELEASE);
+      while (__atomic_load_n(&line.pong, __ATOMIC_ACQUIRE) != i) cpu_relax();
+      histogram_record(&round_trips, now_ns() - sent_at);
+    }
+    pthread_join(echo, NULL);
+  }
+  histogram_print(stdout, "coreToCore", &round_trips);
+  printf(",\"hiccups\":[");
+  const int cpus[] = {flags.client_cpu, flags.server_cpu};
+  for (int i = 0; i < 2 && (i == 0 || cpus[1] != cpus[0]); i++) {
+    uint64_t stolen, smallest;
+    hiccups(cpus[i], &gaps, &stolen, &smallest);
+    printf("%s{\"cpu\":%d,\"durationMs\":%d,\"stolenNs\":%llu,\"smallestGapNs\":%llu,", i ? "," : "", cpus[i], HICCUP_MS,
+           (unsigned long long)stolen, (unsigned long long)smallest);
+    histogram_print(stdout, "gaps", &gaps);
+    putchar('}');
+  }
+  printf("]}\n");
+  return 0;
+}
+
+/* --- flags ---------------------------------------------------------------------------------------------------- */
+
+static int number(const char *flag, const char *text, long low, long high) {
+  char *end;
+  long value = text ? strtol(text, &end, 10) : 0;
+  if (!text || *end || value < low || value > high) {
+    fprintf(stderr, "bypass: %s is '%s', not a whole number from %ld to %ld\n", flag, text ? text : "", low, high);
+    exit(2);
+  }
+  return (int)value;
+}
+
+static void parse(int argc, char **argv) {
+  for (int i = 2; i < argc; i++) {
+    const char *flag = argv[i];
+    if (!strcmp(flag, "--loopback")) {
+      flags.loopback = 1;
+      continue;
+    }
+    const char *value = i + 1 < argc ? argv[++i] : NULL;
+    if (!strcmp(flag, "--paths") && value) flags.paths = value;
+    else if (!strcmp(flag, "--payloads") && value) flags.payloads = value;
+    else if (!strcmp(flag, "--rounds")) flags.rounds = number(flag, value, 1, 1000);
+    else if (!strcmp(flag, "--count")) flags.count = number(flag, value, 1, 10000000);
+    else if (!strcmp(flag, "--warmup")) flags.warmup = number(flag, value, 0, 1000000);
+    else if (!strcmp(flag, "--interval-ns")) flags.interval_ns = number(flag, value, 0, 1000000000);
+    else if (!strcmp(flag, "--client-cpu")) flags.client_cpu = number(flag, value, 0, CPU_SETSIZE - 1);
+    else if (!strcmp(flag, "--server-cpu")) flags.server_cpu = number(flag, value, 0, CPU_SETSIZE - 1);
+    else {
+      fprintf(stderr, "bypass: unknown flag %s\n", flag);
+      exit(2);
+    }
+  }
+  char payloads[128];
+  snprintf(payloads, sizeof payloads, "%s", flags.payloads);
+  for (char *save, *word = strtok_r(payloads, ",", &save); word; word = strtok_r(NULL, ",", &save))
+    number("--payloads", word, 8, PAYLOAD_MAX);
+}
+
+int main(int argc, char **argv) {
+  const char *command = argc > 1 ? argv[1] : "";
+  prctl(PR_SET_PDEATHSIG, SIGKILL); /* the suite that started us may be killed: then so are we, and all we made */
+  parse(argc, argv);
+  if (!strcmp(command, "ladder")) return ladder();
+  if (!strcmp(command, "stamps")) return stamps();
+  if (!strcmp(command, "controls")) return controls();
+  if (!strcmp(command, "paths")) {
+    for (size_t i = 0; i < PATH_COUNT; i++) puts(PATHS[i].name);
+    return 0;
+  }
+  die(2, "the first word is one of ladder, stamps, controls, paths", 0);
+}

@@ -1,0 +1,184 @@
+/**
+ * The frame around every probe: its command with the common flags, the surroundings of a run (environment, control
+ * samples, agent), its output and its exit code.
+ *
+ * A single run prints a table, or with `--json` one object as the last line of stdout, and ends with code 1 when a
+ * budget is broken, 3 when the target cannot be reached. With `--serve` a probe runs until it is stopped, keeps trying
+ * whatever the target does, and writes the ready and summary lines of `announce` for its parent.
+ */
+import { announce, EXIT, loadSlos, stopRequested, summarize, UserError } from '@tickscope/contract'
+import type { Command } from 'commander'
+import { nowNs } from './clock.ts'
+import { type ControlSample, judgeControls, sampleControls } from './controls.ts'
+import { collectEnvironment } from './environment.ts'
+import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
+import { httpProbe } from './http.ts'
+import type { CommonOptions, Probe, ProbeContext } from './probe.ts'
+import { startProgress } from './progress.ts'
+import { createReporter, type Reporter, SILENT_REPORTER } from './reporter.ts'
+import { type Measurement, resultText, toResult } from './result.ts'
+
+const FOR_DEFAULT_MS = 10_000
+const FOR_MAX_MS = 24 * 3_600_000
+const RATE_MAX_PER_SECOND = 10_000
+
+interface FrameOptions extends CommonOptions {
+  /** ms */
+  readonly for?: number
+  readonly json: boolean
+  readonly serve: boolean
+  readonly config?: string
+  readonly collector?: string
+  readonly tokenFile?: string
+  readonly service: string
+  readonly instance?: string
+  readonly venue: string
+  readonly region?: string
+  readonly route?: string
+}
+
+/** What the process was given beside its flags. */
+export interface ProbeEnvironment {
+  /** Configuration file when `--config` is left out. */
+  readonly config?: string | undefined
+  /** File with the collector's token when `--token-file` is left out. */
+  readonly tokenFile?: string | undefined
+}
+
+/**
+ * Adds a command a probe to `parent`, which must have its output and exit handling set, since they inherit it.
+ *
+ * @param exit takes the exit code of the run
+ */
+export function addProbeCommands(
+  parent: Command,
+  exit: (code: number) => void,
+  environment: ProbeEnvironment = {},
+): void {
+  addProbe(parent, httpProbe, exit, environment)
+}
+
+function addProbe<Options extends CommonOptions>(
+  parent: Command,
+  probe: Probe<Options>,
+  exit: (code: number) => void,
+  environment: ProbeEnvironment,
+): void {
+  const command = parent
+    .command(probe.name)
+    .description(probe.description)
+    .requiredOption('--url <url>', 'target: a full URL, or the base of a venue')
+    .option('--rate <requests>', 'requests per second, open loop', rateFlag('--rate', RATE_MAX_PER_SECOND))
+    .option('--for <duration>', 'length of the run (default: 10s)', durationFlag('--for', FOR_MAX_MS))
+    .option('--json', 'print one JSON object, the last line of stdout', false)
+    .option('--config <file>', 'JSON file that overrides the SLOs')
+    .option('--serve', 'run until stopped, keep trying, print no table', false)
+    .option('--collector <url>', 'report to this collector')
+    .option('--token-file <file>', "file with the collector's token")
+    .option('--service <name>', 'service label of what is reported', 'probe')
+    .option('--instance <name>', "instance label (default: the host's name)")
+    .option('--venue <name>', 'venue label', 'kalshi')
+    .option('--region <name>', 'region label')
+    .option('--route <name>', 'route label')
+  probe.configure(command)
+  command.action(async (options: Options & FrameOptions) => {
+    if (options.serve && (options.json || options.for !== undefined))
+      throw new UserError(
+        'FLAG_CONFLICT',
+        '--serve runs until stopped and prints no result: leave out --for and --json',
+      )
+    exit(await runProbe(probe, options, environment))
+  })
+}
+
+/** @returns the exit code */
+async function runProbe<Options extends CommonOptions>(
+  probe: Probe<Options>,
+  options: Options & FrameOptions,
+  environment: ProbeEnvironment,
+): Promise<number> {
+  const { serve } = options
+  const stopping = new AbortController()
+  stopRequested().then(() => stopping.abort())
+  const slos = loadSlos(options.config ?? environment.config)
+  const fingerprint = collectEnvironment()
+  const reporter = await connectReporter(probe.name, options, environment, slos)
+  const durationMs = serve ? Number.POSITIVE_INFINITY : (options.for ?? FOR_DEFAULT_MS)
+  const note = (line: string) => process.stderr.write(`${probe.name}: ${line}\n`)
+  const progress = startProgress(probe.name, durationMs)
+  let before: ControlSample | undefined
+  let startedAtNs = nowNs()
+  let startedAtMs = Date.now()
+  const context: ProbeContext = {
+    durationMs,
+    serve,
+    signal: stopping.signal,
+    slos,
+    reporter,
+    measuring: () => {
+      if (!serve) before = sampleControls()
+      startedAtNs = nowNs()
+      startedAtMs = Date.now()
+    },
+    note,
+    progress: progress.show,
+  }
+  if (serve) announce({ event: 'ready', probe: probe.name, url: options.url })
+  let measurement: Measurement
+  try {
+    measurement = await probe.run(options, context)
+  } catch (error) {
+    progress.end()
+    await reporter.stop()
+    throw error
+  }
+  const durationNs = nowNs() - startedAtNs
+  progress.end()
+  const after = before === undefined ? undefined : sampleControls()
+  const acknowledged = await reporter.stop()
+  if (!acknowledged) note(`the collector at ${options.collector} did not acknowledge the last batch`)
+  if (before === undefined || after === undefined) {
+    announceSummary(probe.name, measurement, acknowledged)
+    return EXIT.ok
+  }
+  const result = toResult(probe.name, measurement, {
+    startedAtMs,
+    durationMs: Math.round(durationNs / 1e6),
+    environment: fingerprint,
+    controls: judgeControls(before, after, durationNs, measurement.all.slip),
+  })
+  process.stdout.write(`${options.json ? JSON.stringify(result) : resultText(result, process.stdout)}\n`)
+  return result.budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+}
+
+async function connectReporter(
+  probe: string,
+  options: FrameOptions,
+  environment: ProbeEnvironment,
+  slos: ProbeContext['slos'],
+): Promise<Reporter> {
+  const { collector, service, instance, venue, region, route } = options
+  if (collector === undefined) return SILENT_REPORTER
+  const tokenFile = options.tokenFile ?? environment.tokenFile
+  const token = tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim()
+  return createReporter(probe, { collectorUrl: collector, token, service, instance, venue, region, route, slos })
+}
+
+/** What a service says at its end: the series it reported, by their names there. */
+function announceSummary(probe: string, measurement: Measurement, acknowledged: boolean): void {
+  const { all, rows, headline } = measurement
+  const tally = rows.find(({ mode }) => mode.name === headline)?.tally ?? all
+  const phases = [...all.phases].map(([phase, histogram]) => [phase, summarize(tally.phases.get(phase) ?? histogram)])
+  announce({
+    event: 'summary',
+    [probe]: {
+      total: summarize(tally.response),
+      phases: { ...Object.fromEntries(phases), service: summarize(tally.service), slip: summarize(tally.slip) },
+    },
+    scheduled: all.scheduled,
+    sent: all.sent,
+    lost: all.lost,
+    dropped: all.outcomes.dropped,
+    acknowledged,
+  })
+}

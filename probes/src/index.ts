@@ -1,0 +1,5 @@
+/** What the `tickscope` command and later parts use of the probes. */
+export { addProbeCommands, type ProbeEnvironment } from './command.ts'
+export type { ControlReport, ControlSample } from './controls.ts'
+export type { Environment } from './environment.ts'
+export type { Budget, Figures, Measurement, Mode, ProbeResult } from './result.ts'
