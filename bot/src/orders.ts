@@ -14,7 +14,7 @@
  * An order is *live* while it may still trade, which includes `unknown` and `cancel_pending`. What live orders bind is
  * kept as running sums for the risk limits.
  */
-import { costMicros } from './risk.ts'
+import { exposureMicros } from './risk.ts'
 
 export type OrderState =
   | 'pending'
@@ -49,6 +49,10 @@ export class Order {
   filledHundredths = 0
   /** Part of it known trade by trade. */
   tradesHundredths = 0
+  /** What the executions counted cost, YES price times size, micro-dollars. */
+  costMicros = 0
+  /** The book has shown it as ours. */
+  shown = false
   /** A cancel is wanted and will be sent once the order can be named. */
   cancelWanted = false
   /** Times a look-up did not find it. */
@@ -91,13 +95,15 @@ export interface OrderReport {
   readonly status: 'resting' | 'canceled' | 'executed' | 'unknown'
   /** Executed in all. */
   readonly filledHundredths: number
+  /** What they were executed at on average, YES price, ticks, perhaps between two; the order's own price when absent. */
+  readonly averagePriceTicks?: number | undefined
 }
 
 export interface OrdersOptions {
   /** Start of every client_order_id: unique for the account and the run, because the venue never forgets one. */
   readonly runId: string
-  /** Newly known executions of an order, > 0. */
-  readonly onFilled: (order: Order, deltaHundredths: number) => void
+  /** Newly known executions of an order, > 0, and what they cost at YES prices. */
+  readonly onFilled: (order: Order, deltaHundredths: number, costMicros: number) => void
   /** Every change of state, for the journal. */
   readonly onState?: (order: Order, why: string) => void
 }
@@ -116,7 +122,7 @@ export class Orders {
   readonly #liveByTicker = new Map<string, Order[]>()
   readonly #finished: Order[] = []
   #finishedNext = 0
-  readonly #orphans = new Map<string, number>()
+  readonly #orphans = new Map<string, { sizeHundredths: number; costMicros: number }>()
   #sequence = 0
 
   constructor(options: OrdersOptions) {
@@ -171,7 +177,7 @@ export class Orders {
   /** The venue accepted an order, or says where it stands. Safe to repeat and to come late. */
   report(order: Order, report: OrderReport, why: string): void {
     this.#name(order, report.orderId)
-    this.#cumulative(order, report.filledHundredths)
+    this.#cumulative(order, report.filledHundredths, report.averagePriceTicks)
     if (!order.live) {
       if (report.status === 'resting' && why === 'lookup') this.contradictions++
       return
@@ -179,13 +185,11 @@ export class Orders {
     order.lookups = 0
     switch (report.status) {
       case 'executed':
-        this.#finish(order, order.filledHundredths >= order.sizeHundredths ? 'filled' : 'cancelled', why)
-        break
       case 'canceled':
         this.#finish(order, order.filledHundredths >= order.sizeHundredths ? 'filled' : 'cancelled', why)
         break
       case 'resting':
-        // A cancel on its way decides the state, unless a look-up made to learn its fate found the order alive.
+        // A cancel on its way decides what becomes of the order.
         if (order.state !== 'cancel_pending') this.#move(order, order.filledHundredths > 0 ? 'partial' : 'open', why)
         break
       case 'unknown':
@@ -224,7 +228,7 @@ export class Orders {
 
   /** The venue confirmed a cancel: `reducedHundredths` will never trade, the rest has. */
   cancelled(order: Order, reducedHundredths: number): void {
-    this.#cumulative(order, order.sizeHundredths - reducedHundredths)
+    this.#cumulative(order, order.sizeHundredths - reducedHundredths, undefined)
     if (order.live)
       this.#finish(order, order.filledHundredths >= order.sizeHundredths ? 'filled' : 'cancelled', 'cancelled')
   }
@@ -241,17 +245,20 @@ export class Orders {
    *
    * @returns the order, or undefined when none of ours is known by these ids
    */
-  trade(orderId: string, clientOrderId: string, sizeHundredths: number): Order | undefined {
+  trade(orderId: string, clientOrderId: string, sizeHundredths: number, priceTicks: number): Order | undefined {
     const order = this.#byOrderId.get(orderId) ?? this.#byClientId.get(clientOrderId)
     if (!order) {
       // Perhaps ours, told before the answer that names it.
       if (this.#orphans.size >= ORPHANS_MAX) this.#orphans.delete(this.#orphans.keys().next().value!)
-      this.#orphans.set(orderId, (this.#orphans.get(orderId) ?? 0) + sizeHundredths)
+      const orphan = this.#orphans.get(orderId) ?? { sizeHundredths: 0, costMicros: 0 }
+      orphan.sizeHundredths += sizeHundredths
+      orphan.costMicros += sizeHundredths * priceTicks
+      this.#orphans.set(orderId, orphan)
       return undefined
     }
     this.#name(order, orderId)
     order.tradesHundredths += sizeHundredths
-    this.#fill(order, order.tradesHundredths)
+    this.#fill(order, order.tradesHundredths, (order.tradesHundredths - order.filledHundredths) * priceTicks)
     return order
   }
 
@@ -259,26 +266,32 @@ export class Orders {
     if (order.orderId !== '' || orderId === '') return
     order.orderId = orderId
     this.#byOrderId.set(orderId, order)
-    const orphanHundredths = this.#orphans.get(orderId)
-    if (orphanHundredths !== undefined) {
-      // The position has these already: they count here without being told again.
-      this.#orphans.delete(orderId)
-      order.tradesHundredths += orphanHundredths
-      order.filledHundredths = Math.min(order.sizeHundredths, Math.max(order.filledHundredths, order.tradesHundredths))
-    }
+    const orphan = this.#orphans.get(orderId)
+    if (!orphan) return
+    // The position has these already: they count here without being told again.
+    this.#orphans.delete(orderId)
+    order.tradesHundredths += orphan.sizeHundredths
+    order.filledHundredths += orphan.sizeHundredths
+    order.costMicros += orphan.costMicros
   }
 
-  #cumulative(order: Order, filledHundredths: number): void {
-    if (filledHundredths > order.filledHundredths) this.#fill(order, filledHundredths)
+  #cumulative(order: Order, filledHundredths: number, averagePriceTicks: number | undefined): void {
+    const deltaHundredths = filledHundredths - order.filledHundredths
+    const costMicros =
+      averagePriceTicks === undefined
+        ? deltaHundredths * order.priceTicks
+        : Math.round(filledHundredths * averagePriceTicks) - order.costMicros
+    this.#fill(order, filledHundredths, costMicros)
   }
 
   /** Raises what is known to be filled, and says so. */
-  #fill(order: Order, filledHundredths: number): void {
+  #fill(order: Order, filledHundredths: number, costMicros: number): void {
     if (filledHundredths > order.sizeHundredths) this.contradictions++
     const deltaHundredths = filledHundredths - order.filledHundredths
     if (deltaHundredths <= 0) return
     order.filledHundredths = filledHundredths
-    this.#options.onFilled(order, deltaHundredths)
+    order.costMicros += costMicros
+    this.#options.onFilled(order, deltaHundredths, costMicros)
     if (!order.live) return
     if (filledHundredths >= order.sizeHundredths) this.#finish(order, 'filled', 'filled')
     else if (order.state === 'open') this.#move(order, 'partial', 'filled in part')
@@ -313,7 +326,7 @@ export class Orders {
 
   /** Brings the running sum in line with what the order may still trade. */
   #rebind(order: Order): void {
-    const boundMicros = costMicros(order.side, order.priceTicks, order.remainingHundredths)
+    const boundMicros = exposureMicros(order.side, order.priceTicks, order.remainingHundredths)
     this.boundMicros += boundMicros - order.boundMicros
     order.boundMicros = boundMicros
   }

@@ -1,9 +1,9 @@
 /**
  * Positions from fills: quantity, cost, profit and fees of each market, and the money they bind.
  *
- * Quantities are signed integers of 1/100 contract (positive is YES), prices 1/10000 dollar, so cost is an exact
- * integer of 1e-6 dollar while sizes are whole hundredths. Average-cost accounting: a fill against the position
- * realises profit at the average price, the rest opens at its own.
+ * Quantities are signed, in hundredths of a contract, positive is YES; money is in micro-dollars. Average-cost
+ * accounting: a fill against the position realises profit at the average price, the rest opens at its own. Averages may
+ * fall between micro-dollars; quantities are exact.
  */
 import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
 
@@ -60,8 +60,9 @@ export class Positions {
     return true
   }
 
-  /** One fill: we bought (`bid`) or sold (`ask`) `sizeHundredths` at `priceTicks`. */
-  fill(ticker: string, side: 'bid' | 'ask', sizeHundredths: number, priceTicks: number): void {
+  /** A fill: we bought (`bid`) or sold (`ask`) `sizeHundredths` for `costMicros` in all, YES prices. */
+  fill(ticker: string, side: 'bid' | 'ask', sizeHundredths: number, costMicros: number): void {
+    const priceTicks = costMicros / sizeHundredths
     const position = this.of(ticker)
     this.boundMicros -= boundBy(position)
     const signedHundredths = side === 'bid' ? sizeHundredths : -sizeHundredths

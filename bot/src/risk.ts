@@ -78,7 +78,7 @@ export function createQuery(): RiskQuery {
 }
 
 /** What an order could lose: a buy its price, a sell one dollar less its price. */
-export function costMicros(side: 'bid' | 'ask', priceTicks: number, sizeHundredths: number): number {
+export function exposureMicros(side: 'bid' | 'ask', priceTicks: number, sizeHundredths: number): number {
   return (side === 'bid' ? priceTicks : TICKS_PER_DOLLAR - priceTicks) * sizeHundredths
 }
 
@@ -174,7 +174,7 @@ export class Risk {
     // Closing a position frees money instead of binding it.
     const closing = reached <= 0
     if (!closing) {
-      const dollars = (query.atRiskMicros + costMicros(side, priceTicks, sizeHundredths)) * DOLLARS_PER_MICRO
+      const dollars = (query.atRiskMicros + exposureMicros(side, priceTicks, sizeHundredths)) * DOLLARS_PER_MICRO
       if (!(dollars <= limits.maxNotionalDollars)) return 'notional'
     }
     if (!(query.liveOrders < limits.maxLiveOrders)) return 'live_orders'

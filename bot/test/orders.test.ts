@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type Order, type OrderReport, Orders } from '../src/orders.ts'
-import { costMicros } from '../src/risk.ts'
+import { exposureMicros } from '../src/risk.ts'
 
 const TICKER = 'KXT-1'
 
@@ -26,8 +26,8 @@ test('a quote goes from pending through open and partial to filled', () => {
   const order = orders.create(TICKER, 'bid', 'quote', 4500, 1000, 0)
   assert.equal(order.state, 'pending')
   orders.report(order, resting('v1'), 'ack')
-  orders.trade('v1', '', 400)
-  orders.trade('v1', '', 600)
+  orders.trade('v1', '', 400, 4500)
+  orders.trade('v1', '', 600, 4500)
   assert.deepEqual(states, ['open', 'partial', 'filled'])
   assert.deepEqual(filled, [400, 600])
   assert.equal(orders.liveCount, 0)
@@ -58,7 +58,7 @@ test('an immediate-or-cancel order ends with its answer', () => {
 test('a refused order is rejected and binds nothing', () => {
   const { orders } = createOrders()
   const order = orders.create(TICKER, 'ask', 'quote', 4500, 1000, 0)
-  assert.equal(orders.boundMicros, costMicros('ask', 4500, 1000))
+  assert.equal(orders.boundMicros, exposureMicros('ask', 4500, 1000))
   orders.reject(order, 'insufficient_balance')
   assert.equal(order.state, 'rejected')
   assert.equal(orders.boundMicros, 0)
@@ -110,8 +110,8 @@ test('what a cancel did not reduce has traded', () => {
   assert.equal(order.state, 'cancelled')
   assert.equal(total(), 700)
   // The trades themselves come late, and count no second time.
-  orders.trade('v1', '', 500)
-  orders.trade('v1', '', 200)
+  orders.trade('v1', '', 500, 4500)
+  orders.trade('v1', '', 200, 4500)
   assert.equal(total(), 700)
 })
 
@@ -146,11 +146,24 @@ test('reads that lag do not bring a finished order back', () => {
   assert.equal(orders.contradictions, 1)
 })
 
+test('executions cost what they traded at, whichever way they become known', () => {
+  const costs: number[] = []
+  const orders = new Orders({ runId: 'run', onFilled: (_order, _delta, costMicros) => costs.push(costMicros) })
+  const order = orders.create(TICKER, 'bid', 'take', 4500, 1000, 0)
+  orders.trade('v1', order.clientOrderId, 200, 4300)
+  // 5 contracts at 44.2 cents on average, 2 of them at 43 and known already.
+  orders.report(order, { orderId: 'v1', status: 'resting', filledHundredths: 500, averagePriceTicks: 4420 }, 'ack')
+  // A report without an average: at the order's own price.
+  orders.report(order, { orderId: 'v1', status: 'executed', filledHundredths: 600 }, 'ack')
+  assert.deepEqual(costs, [860_000, 1_350_000, 450_000])
+  assert.equal(order.costMicros, 2_660_000)
+})
+
 test('a fill told before the answer that names its order is not counted twice', () => {
   const { orders, total } = createOrders()
   const order = orders.create(TICKER, 'bid', 'take', 4500, 1000, 0)
   // The caller books it by itself: it cannot know whose it is.
-  assert.equal(orders.trade('v1', '', 1000), undefined)
+  assert.equal(orders.trade('v1', '', 1000, 4500), undefined)
   orders.report(order, { orderId: 'v1', status: 'executed', filledHundredths: 1000 }, 'ack')
   assert.equal(order.state, 'filled')
   assert.equal(order.filledHundredths, 1000)
@@ -160,7 +173,7 @@ test('a fill told before the answer that names its order is not counted twice', 
 test('a fill that names our client order id names the order', () => {
   const { orders } = createOrders()
   const order = orders.create(TICKER, 'bid', 'quote', 4500, 1000, 0)
-  assert.equal(orders.trade('v1', order.clientOrderId, 100), order)
+  assert.equal(orders.trade('v1', order.clientOrderId, 100, 4500), order)
   assert.equal(order.orderId, 'v1')
   assert.equal(orders.byOrderId('v1'), order)
 })
@@ -191,15 +204,13 @@ test('however the venue tells of fills, each counts once and sums hold', () => {
         const { orders, total } = createOrders()
         const order = orders.create(TICKER, 'bid', 'quote', 4500, 1000, 0)
         let told = 0
-        let highest = 0
         const executed = () => trades.slice(0, told).reduce((a, b) => a + b, 0)
         for (const h of happenings) {
           const before = order.filledHundredths
           if (h.kind === 'trades' && 'upTo' in h) {
-            for (; told < h.upTo; told++) orders.trade('v1', order.clientOrderId, trades[told]!)
+            for (; told < h.upTo; told++) orders.trade('v1', order.clientOrderId, trades[told]!, 4500)
           } else if (h.kind === 'report' && 'status' in h) {
             // The venue is never behind what it has told trade by trade.
-            highest = Math.max(highest, executed())
             const status = h.status as OrderReport['status']
             orders.report(order, { orderId: 'v1', status, filledHundredths: executed() }, 'user_order')
           } else if (h.kind === 'wantCancel') orders.wantCancel(order)
@@ -213,7 +224,7 @@ test('however the venue tells of fills, each counts once and sums hold', () => {
           assert.equal(total(), executed())
           assert.equal(orders.liveCount, order.live ? 1 : 0)
           assert.equal(orders.liveOf(TICKER).length, orders.liveCount)
-          assert.equal(orders.boundMicros, costMicros('bid', 4500, order.remainingHundredths))
+          assert.equal(orders.boundMicros, exposureMicros('bid', 4500, order.remainingHundredths))
         }
       },
     ),
@@ -248,7 +259,7 @@ test('many orders of many markets keep the running sums right', () => {
         assert.deepEqual(new Set(orders.live()), new Set(live))
         assert.equal(
           orders.boundMicros,
-          live.reduce((sum, order) => sum + costMicros(order.side, order.priceTicks, order.remainingHundredths), 0),
+          live.reduce((sum, order) => sum + exposureMicros(order.side, order.priceTicks, order.remainingHundredths), 0),
         )
       },
     ),

@@ -22,11 +22,11 @@ test('trade ids are forgotten in the order they came, after thousands', () => {
 
 test('buying low and selling high realises the difference', () => {
   const positions = new Positions()
-  positions.fill(T, 'bid', 1000, 4000)
-  positions.fill(T, 'bid', 1000, 5000)
+  positions.fill(T, 'bid', 1000, 4000000)
+  positions.fill(T, 'bid', 1000, 5000000)
   assert.equal(positions.of(T).costMicros, 9_000_000)
   assert.equal(positions.boundMicros, 9_000_000)
-  positions.fill(T, 'ask', 1000, 5500)
+  positions.fill(T, 'ask', 1000, 5500000)
   const position = positions.of(T)
   assert.equal(position.quantityHundredths, 1000)
   // Average 45 cents, sold at 55: ten contracts, one dollar.
@@ -36,8 +36,8 @@ test('buying low and selling high realises the difference', () => {
 
 test('a fill through zero closes at the average and opens at its own price', () => {
   const positions = new Positions()
-  positions.fill(T, 'bid', 500, 4000)
-  positions.fill(T, 'ask', 800, 5000)
+  positions.fill(T, 'bid', 500, 2000000)
+  positions.fill(T, 'ask', 800, 4000000)
   const position = positions.of(T)
   assert.equal(position.quantityHundredths, -300)
   assert.equal(position.realizedMicros, 500_000)
@@ -48,7 +48,7 @@ test('a fill through zero closes at the average and opens at its own price', () 
 
 test('the venue has the last word on a position', () => {
   const positions = new Positions()
-  positions.fill(T, 'bid', 500, 4000)
+  positions.fill(T, 'bid', 500, 2000000)
   assert.equal(positions.adopt(T, 500, 4000), false)
   assert.equal(positions.adopt(T, -200, 6000), true)
   assert.equal(positions.of(T).quantityHundredths, -200)
@@ -71,7 +71,7 @@ test('quantity is the sum of fills, and cash, position and profit add up', () =>
         let quantity = 0
         let cashMicros = 0
         for (const { side, size, price } of fills) {
-          positions.fill(T, side, size, price)
+          positions.fill(T, side, size, size * price)
           const signed = side === 'bid' ? size : -size
           quantity += signed
           cashMicros -= signed * price

@@ -154,11 +154,14 @@ export function decide(view: MarketView, params: MarketMakerParams, out: Decisio
   out.takeSizeHundredths = 0
   const hasBid = view.quoteBidTicks > 0
   const hasAsk = view.quoteAskTicks > 0
-  if (!view.ready || view.bidSizeHundredths <= 0 || view.askSizeHundredths <= 0 || view.bidTicks >= view.askTicks) {
+  if (!view.ready || view.bidSizeHundredths <= 0 || view.askSizeHundredths <= 0) {
     out.cancelBid = hasBid
     out.cancelAsk = hasAsk
     return
   }
+  // The venue shows the two halves of a trade as two deltas, so books cross for a moment (a recorded feed: one delta in
+  // two thousand, for 7 ms at most). Nothing can be read from that moment; what rests stays.
+  if (view.bidTicks >= view.askTicks) return
 
   const micro = micropriceTicks(view.bidTicks, view.bidSizeHundredths, view.askTicks, view.askSizeHundredths)
   const lean = Math.max(-1, Math.min(1, view.positionHundredths / params.maxPositionHundredths))

@@ -124,12 +124,17 @@ test('whatever fills, the position stays within its limit', () => {
 })
 
 test('a book that may not be traded on has its quotes pulled and gets no orders', () => {
-  for (const broken of [{ ready: false }, { bidSizeHundredths: 0 }, { askSizeHundredths: 0 }, { bidTicks: 5200 }]) {
+  for (const broken of [{ ready: false }, { bidSizeHundredths: 0 }, { askSizeHundredths: 0 }]) {
     const d = decided(calm({ quoteBidTicks: 4700, quoteAskTicks: 5300, fairTicks: 9000, ...broken }))
     assert.equal(d.cancelBid, true)
     assert.equal(d.cancelAsk, true)
     assert.equal(d.bidSizeHundredths + d.askSizeHundredths + d.takeSizeHundredths, 0)
   }
+})
+
+test('a book crossed for a moment changes nothing', () => {
+  const d = decided(calm({ quoteBidTicks: 4700, quoteAskTicks: 5300, fairTicks: 9000, bidTicks: 5200 }))
+  assert.deepEqual(d, createDecision())
 })
 
 test('an empty market is quoted on both sides of the microprice', () => {
