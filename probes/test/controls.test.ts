@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { LatencyHistogram } from '@tickscope/contract'
+import { type ControlSample, judgeControls, sampleControls } from '../src/controls.ts'
+
+const QUIET: ControlSample = {
+  atMs: 1_800_000_000_000,
+  clockCostNs: 60,
+  clockStepNs: 40,
+  hiccups: { observedMs: 50, count: 10, p99Ns: 40_000, maxNs: 100_000, heldRatio: 0.02 },
+  cpuTicks: { total: 10_000, steal: 300 },
+  runQueueWaitNs: 5_000_000,
+}
+const QUIET_LATER: ControlSample = {
+  ...QUIET,
+  atMs: QUIET.atMs + 10_000,
+  clockCostNs: 90,
+  cpuTicks: { total: 12_000, steal: 380 },
+  runQueueWaitNs: 105_000_000,
+}
+const RUN_NS = 10e9
+
+describe('the controls around a run', () => {
+  it('find nothing when the machine stayed what it was', () => {
+    const report = judgeControls(QUIET, QUIET_LATER, RUN_NS, new LatencyHistogram())
+    assert.deepEqual(report.contaminatedBy, [])
+    assert.equal(report.stealRatio, 0.04)
+    assert.equal(report.runQueueWaitRatio, 0.01)
+  })
+
+  for (const [what, after, pattern] of [
+    ['the hypervisor', { cpuTicks: { total: 12_000, steal: 700 } }, /^the hypervisor gave 20\.0 %/],
+    ['waiting for a CPU', { runQueueWaitNs: 1_005_000_000 }, /^the probe's thread waited 10\.0 % of the run/],
+    ['pauses', { hiccups: { ...QUIET.hiccups, heldRatio: 0.3 } }, /held up 30\.0 % of the time after the run/],
+    ['another clock', { clockCostNs: 1_000 }, /^a clock read cost 60 ns before the run and 1000 ns after/],
+  ] as const) {
+    it(`name ${what} as what contaminated it`, () => {
+      const { contaminatedBy } = judgeControls(QUIET, { ...QUIET_LATER, ...after }, RUN_NS)
+      assert.equal(contaminatedBy.length, 1)
+      assert.match(contaminatedBy[0] as string, pattern)
+    })
+  }
+
+  it('name the probe itself when it was late', () => {
+    const slip = new LatencyHistogram()
+    slip.record(1_000, 97)
+    slip.record(8_000_000, 3)
+    assert.match(judgeControls(QUIET, QUIET_LATER, RUN_NS, slip).contaminatedBy[0] as string, /8\.0 ms late at p99/)
+  })
+
+  it('say nothing of what the kernel does not count', () => {
+    const blind = { ...QUIET, cpuTicks: null, runQueueWaitNs: null }
+    const report = judgeControls(blind, QUIET_LATER, RUN_NS)
+    assert.equal(report.stealRatio, null)
+    assert.equal(report.runQueueWaitRatio, null)
+    assert.deepEqual(report.contaminatedBy, [])
+  })
+
+  it('are measured on this machine', () => {
+    const sample = sampleControls()
+    assert.ok(sample.clockCostNs > 0 && sample.clockStepNs > 0)
+    assert.ok(sample.hiccups.observedMs >= 50)
+    assert.ok(sample.hiccups.heldRatio >= 0 && sample.hiccups.heldRatio <= 1)
+    assert.ok(sample.hiccups.count === 0 ? sample.hiccups.maxNs === 0 : sample.hiccups.maxNs > 10_000)
+  })
+})

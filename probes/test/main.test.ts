@@ -1,0 +1,320 @@
+/** The probe as its user runs it: a process, its output, its exit code; and as a service that feeds a collector. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { RequestListener } from 'node:http'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { gunzipSync } from 'node:zlib'
+import { type DecodedBatch, decodeBatch, LatencyHistogram } from '@tickscope/contract'
+import { lastLine, type Running, runProbe, startProbe, startTarget, type Target } from './target.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'tickscope-main-'))
+const targets: Target[] = []
+const start = async (listener: RequestListener, options: Parameters<typeof startTarget>[1] = {}) => {
+  const target = await startTarget(listener, options)
+  targets.push(target)
+  return target
+}
+after(async () => {
+  for (const target of targets) await target.stop()
+  rmSync(folder, { recursive: true })
+})
+
+const fast: RequestListener = (_, response) => response.end('{}')
+const slow: RequestListener = (_, response) => {
+  setTimeout(() => response.end('{}'), 30)
+}
+/** Budgets no machine misses against `fast`, and every machine against `slow`. */
+const generous = join(folder, 'generous.json')
+writeFileSync(generous, '{"slos":{"api_rtt":{"thresholdMs":20000}}}')
+
+describe('a single run of the http probe', () => {
+  it('ends with one JSON object that holds everything needed to judge it', async () => {
+    const target = await start(fast)
+    const args = ['http', '--url', target.url, '--for', '1s', '--rate', '40', '--config', generous, '--json']
+    const finished = await runProbe(args)
+    assert.equal(finished.code, 0, finished.stderr)
+    assert.equal(finished.stdout.trimEnd().split('\n').length, 1)
+    const result = lastLine(finished)
+    assert.equal(result.probe, 'http')
+    assert.equal(result.target, `${target.url}/trade-api/v2/exchange/status`)
+    assert.ok(result.durationMs >= 1_000)
+    assert.equal(result.boundary, 'user→user')
+    assert.match(result.clock, /CLOCK_MONOTONIC/)
+    assert.deepEqual([result.sent, result.lost, result.dropped], [40, 0, 0])
+    for (const series of [result.response, result.service, result.slip, result.phases.ttfb]) {
+      assert.deepEqual(Object.keys(series), ['count', 'p50Ns', 'p90Ns', 'p99Ns', 'p999Ns', 'maxNs'])
+      assert.equal(series.count, 40)
+    }
+    assert.equal(result.phases.tcp.count, 20)
+    assert.deepEqual(
+      result.rows.map(({ name, sent, boundary, effectiveMode }: { [field: string]: unknown }) => [
+        name,
+        sent,
+        boundary,
+        effectiveMode,
+      ]),
+      [
+        ['warm', 20, 'user→user', 'warm'],
+        ['new', 20, 'user→user', 'new'],
+      ],
+    )
+    assert.equal(result.environment.process.node, process.version)
+    assert.equal(typeof result.contaminated, 'boolean')
+    assert.equal(result.contaminated, result.controls.contaminatedBy.length > 0)
+    assert.deepEqual(result.budgets, [
+      { slo: 'api_rtt', thresholdMs: 20_000, objectiveRatio: 0.99, withinRatio: 1, row: 'warm', ok: true },
+    ])
+    assert.equal(result.settings.warmUpRequests, 10)
+  })
+
+  it('prints a table, and ends with code 1 when the budget is broken', async () => {
+    const target = await start(slow)
+    const finished = await runProbe([
+      'http',
+      '--url',
+      target.url,
+      '--for',
+      '500ms',
+      '--rate',
+      '20',
+      '--arrivals',
+      'poisson',
+    ])
+    assert.equal(finished.code, 1, finished.stderr)
+    assert.match(finished.stdout, /^ {2}response +\d+ /m)
+    assert.match(finished.stdout, /^ {4}tcp +\d+ /m)
+    assert.match(finished.stdout, /budget api_rtt BROKEN: 0 % of warm requests within 20 ms/)
+    assert.equal(finished.stderr, '')
+  })
+
+  it('shows what it has when it is interrupted', async () => {
+    const target = await start(fast)
+    const running = startProbe([
+      'http',
+      '--url',
+      target.url,
+      '--for',
+      '1h',
+      '--rate',
+      '50',
+      '--config',
+      generous,
+      '--json',
+    ])
+    while (target.accepted < 20 && running.child.exitCode === null) await new Promise((later) => setTimeout(later, 20))
+    running.child.kill('SIGINT')
+    const finished = await running.finished
+    assert.equal(finished.code, 0, finished.stderr)
+    const result = lastLine(finished)
+    assert.ok(result.response.count > 10 && result.response.count === result.sent)
+    assert.ok(result.durationMs < 60_000)
+  })
+
+  const unreachable = 'http://127.0.0.1:1'
+  for (const [what, args, code, message] of [
+    [
+      'an unreachable venue',
+      ['--url', unreachable],
+      3,
+      /^probe: http:\/\/127\.0\.0\.1:1 cannot be reached: connect ECONNREFUSED/,
+    ],
+    ['a missing URL', [], 2, /^probe: required option '--url <url>' not specified/],
+    ['a URL that is none', ['--url', 'kalshi'], 2, /^probe: --url is 'kalshi', not an http or https URL/],
+    ['an unknown flag', ['--url', unreachable, '--fast'], 2, /^probe: unknown option '--fast'/],
+    ['a rate of nothing', ['--url', unreachable, '--rate', '0'], 2, /^probe: --rate is '0', not a number of requests/],
+    ['a duration without unit', ['--url', unreachable, '--for', '10'], 2, /^probe: --for is '10', not a duration/],
+    [
+      'a timeout beyond the limit',
+      ['--url', unreachable, '--timeout', '2m'],
+      2,
+      /^probe: --timeout is '2m', longer than 60 s/,
+    ],
+    [
+      'a kind it does not know',
+      ['--url', unreachable, '--connection', 'cold'],
+      2,
+      /^probe: option '--connection <kind>'/,
+    ],
+    [
+      'a key without its file',
+      ['--url', unreachable, '--key-id', 'a'],
+      2,
+      /^probe: --key-id and --key-file belong together/,
+    ],
+    ['a key file that is not there', ['--url', unreachable, '--key-id', 'a', '--key-file', '/no/such'], 2, /ENOENT/],
+    [
+      'a key file that is no key',
+      ['--url', unreachable, '--key-id', 'a', '--key-file', generous],
+      2,
+      /not a PEM private key/,
+    ],
+    [
+      'a service with a length',
+      ['--url', unreachable, '--serve', '--for', '1s'],
+      2,
+      /^probe: --serve runs until stopped/,
+    ],
+    ['a collector that is no URL', ['--url', unreachable, '--collector', 'here'], 2, /collectorUrl is 'here'/],
+    [
+      'a configuration that is none',
+      ['--url', unreachable, '--config', '/no/such'],
+      2,
+      /config file \/no\/such cannot be read/,
+    ],
+  ] as const) {
+    it(`refuses ${what} in one sentence`, async () => {
+      const finished = await runProbe(['http', ...args])
+      assert.equal(finished.code, code, finished.stderr)
+      assert.match(finished.stderr, message)
+      assert.doesNotMatch(finished.stderr, /\n {4}at /)
+      assert.equal(finished.stdout, '')
+    })
+  }
+
+  it('refuses an unknown probe, and helps', async () => {
+    const [unknown, help] = await Promise.all([runProbe(['htp']), runProbe(['http', '--help'])])
+    assert.equal(unknown.code, 2)
+    assert.match(unknown.stderr, /^probe: unknown command 'htp'/)
+    assert.equal(help.code, 0)
+    assert.match(help.stdout, /--connection <kind>/)
+    assert.match(help.stdout, /Examples:/)
+  })
+})
+
+describe('the http probe as a service', () => {
+  const running: Running[] = []
+  after(() => {
+    for (const { child } of running) child.kill('SIGKILL')
+  })
+  const serve = (args: string[], env: NodeJS.ProcessEnv = {}) => {
+    const one = startProbe(['http', '--serve', ...args], env)
+    running.push(one)
+    return one
+  }
+
+  it('feeds the collector every request once, by outcome and phase, and tells down from up', async () => {
+    const collector = await startCollector()
+    let target = await start(fast)
+    const service = serve([
+      ...['--url', target.url, '--rate', '50', '--timeout', '300ms'],
+      ...['--collector', collector.url, '--service', 'probe-a', '--region', 'us-east-2'],
+    ])
+    assert.deepEqual(JSON.parse(await service.line(/"ready"/)), { event: 'ready', probe: 'http', url: target.url })
+    await collector.until(() => collector.gauge('tickscope_probe_up') === 1)
+    await target.stop()
+    await service.line(/cannot be reached/)
+    await collector.until(() => collector.gauge('tickscope_probe_up') === 0)
+    target = await start(fast, { port: target.port })
+    await service.line(/answers again/)
+    await collector.until(() => collector.gauge('tickscope_probe_up') === 1)
+    service.child.kill('SIGTERM')
+    const finished = await service.finished
+    assert.equal(finished.code, 0, finished.stderr)
+    const summary = lastLine(finished)
+    assert.equal(summary.event, 'summary')
+    assert.equal(summary.acknowledged, true)
+    assert.ok(summary.lost > 0)
+    assert.deepEqual(collector.resource, { service: 'probe-a', venue: 'kalshi', region: 'us-east-2' })
+    const outcomes = collector.counters('tickscope_probe_requests_total', 'outcome')
+    assert.equal((outcomes.error ?? 0) + (outcomes.timeout ?? 0), summary.lost)
+    assert.equal(outcomes.ok, summary.sent - summary.lost)
+    const { total, phases } = summary.http
+    const reported = collector.histograms('tickscope_probe_phase_seconds', 'phase')
+    assert.equal(reported.total?.count, total.count)
+    assert.deepEqual(Object.keys(reported).sort(), ['body', 'service', 'slip', 'tcp', 'total', 'ttfb'])
+    for (const phase of ['body', 'service', 'slip', 'ttfb']) {
+      assert.equal(reported[phase]?.count, total.count)
+      assert.equal(reported[phase]?.quantileNs(0.5), phases[phase].p50Ns)
+    }
+    assert.equal(
+      (reported.slip?.sumNs as number) + (reported.service?.sumNs as number),
+      reported.total?.sumNs,
+      'slip and service add up to total',
+    )
+    await collector.stop()
+  })
+
+  it('runs on while the venue is away from the start, and says so once', async () => {
+    const service = serve(['--url', 'http://127.0.0.1:1', '--rate', '50'])
+    await service.line(/"ready"/)
+    await service.line(/^http: http:\/\/127\.0\.0\.1:1 cannot be reached: connect ECONNREFUSED/)
+    await new Promise((later) => setTimeout(later, 300))
+    service.child.kill('SIGTERM')
+    const finished = await service.finished
+    assert.equal(finished.code, 0)
+    assert.equal(finished.stderr.trimEnd().split('\n').length, 1)
+    const summary = lastLine(finished)
+    assert.ok(summary.sent > 1)
+    assert.equal(summary.lost, summary.sent)
+    assert.equal(summary.http.total.count, 0)
+  })
+
+  it('ends when its parent is gone', async () => {
+    const target = await start(fast)
+    const service = serve(['--url', target.url], { TICKSCOPE_CHILD: '1' })
+    await service.line(/"ready"/)
+    service.child.stdin?.end()
+    const finished = await service.finished
+    assert.equal(finished.code, 0)
+    assert.equal(lastLine(finished).event, 'summary')
+  })
+})
+
+/** A collector that keeps what it is sent, decoded as the real one does. */
+async function startCollector() {
+  const batches: DecodedBatch[] = []
+  const arrived = new Set<() => void>()
+  const server = createServer(async (request, response) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk)
+    const body = Buffer.concat(chunks)
+    const text = request.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body
+    batches.push(decodeBatch(JSON.parse(text.toString())))
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
+    for (const wake of arrived) wake()
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://127.0.0.1:${port}`,
+    get resource() {
+      const { instance: _, ...resource } = batches[0]?.resource ?? {}
+      return resource
+    },
+    /** Waits until `holds` after some batch; 20 s at most. */
+    async until(holds: () => boolean): Promise<void> {
+      const deadline = AbortSignal.timeout(20_000)
+      while (!holds()) {
+        await new Promise<void>((resolve, reject) => {
+          arrived.add(resolve)
+          deadline.addEventListener('abort', () => reject(new Error('waited 20 s for a batch')), { once: true })
+        })
+        arrived.clear()
+      }
+    },
+    gauge: (metric: string) => batches.flatMap(({ gauges }) => gauges).findLast((g) => g.metric === metric)?.value,
+    counters(metric: string, label: string) {
+      const sums: { [value: string]: number } = {}
+      for (const counter of batches.flatMap(({ counters }) => counters)) {
+        const name = counter.labels[label] ?? ''
+        if (counter.metric === metric) sums[name] = (sums[name] ?? 0) + counter.value
+      }
+      return sums
+    },
+    histograms(metric: string, label: string) {
+      const merged: { [value: string]: LatencyHistogram } = {}
+      for (const series of batches.flatMap(({ series }) => series)) {
+        const name = series.labels[label] ?? ''
+        if (series.metric !== metric) continue
+        merged[name] ??= new LatencyHistogram()
+        merged[name].add(series.histogram)
+      }
+      return merged
+    },
+    stop: () => new Promise<void>((resolve) => server.close(() => resolve())),
+  }
+}
