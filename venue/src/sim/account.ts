@@ -5,7 +5,8 @@
  * A position is signed: positive holds YES, negative holds NO. Buying YES against NO held closes pairs, each worth $1.
  */
 import { TICKS_PER_DOLLAR } from '../kalshi/decimal.ts'
-import type { Order, Side } from './book.ts'
+import type { BookSide } from '../kalshi/order.ts'
+import type { Order } from './book.ts'
 import type { EngineMarket, Fill } from './engine.ts'
 
 /** Orders no longer resting that are remembered per account; older ones answer 404, as archived ones do at the venue. */
@@ -71,7 +72,7 @@ export class Account {
   /** Books an execution into cash and position. */
   settle(
     market: EngineMarket,
-    side: Side,
+    side: BookSide,
     priceTicks: number,
     count: number,
     feeMicros: number,
@@ -145,7 +146,7 @@ export class Account {
   }
 }
 
-function openingCost(orders: Order[], side: Side, closable: number): number {
+function openingCost(orders: Order[], side: BookSide, closable: number): number {
   const costTicks = (order: Order) => (side === 'bid' ? order.priceTicks : TICKS_PER_DOLLAR - order.priceTicks)
   let relief = closable
   let cost = 0

@@ -4,6 +4,7 @@
  * Both sides are quoted on the YES leg, prices in ticks of $0.0001, counts in hundredths of a contract. Adding and
  * removing an order cost O(1); when a best level empties, the next one is searched tick by tick, at most 9998 steps.
  */
+import type { BookSide, OrderStatus, SelfTradePrevention, TimeInForce } from '../kalshi/order.ts'
 import type { Account } from './account.ts'
 import type { EngineMarket } from './engine.ts'
 
@@ -11,18 +12,11 @@ import type { EngineMarket } from './engine.ts'
 export const PRICE_MIN_TICKS = 1
 export const PRICE_MAX_TICKS = 9_999
 
-export type Side = 'bid' | 'ask'
-export type OrderStatus = 'resting' | 'canceled' | 'executed'
-export const TIMES_IN_FORCE = ['good_till_canceled', 'immediate_or_cancel', 'fill_or_kill'] as const
-export type TimeInForce = (typeof TIMES_IN_FORCE)[number]
-export const SELF_TRADE_PREVENTIONS = ['taker_at_cross', 'maker'] as const
-export type SelfTradePrevention = (typeof SELF_TRADE_PREVENTIONS)[number]
-
 export interface Order {
   readonly id: string
   readonly account: Account
   readonly market: EngineMarket
-  readonly side: Side
+  readonly side: BookSide
   /** Limit on the YES leg, ticks. */
   readonly priceTicks: number
   readonly initial: number
@@ -55,12 +49,12 @@ export interface Level {
 }
 
 export class Ladder {
-  readonly side: Side
+  readonly side: BookSide
   readonly #levels: (Level | undefined)[] = new Array(PRICE_MAX_TICKS + 2)
   /** Price of the best level, 0 when the side is empty. */
   #best = 0
 
-  constructor(side: Side) {
+  constructor(side: BookSide) {
     this.side = side
   }
 
@@ -146,11 +140,11 @@ export class Book {
   readonly bids = new Ladder('bid')
   readonly asks = new Ladder('ask')
 
-  ladder(side: Side): Ladder {
+  ladder(side: BookSide): Ladder {
     return side === 'bid' ? this.bids : this.asks
   }
 
-  opposite(side: Side): Ladder {
+  opposite(side: BookSide): Ladder {
     return side === 'bid' ? this.asks : this.bids
   }
 }

@@ -10,28 +10,14 @@
  * itself, since what happened between others is already in the recording.
  */
 import { TICKS_PER_DOLLAR } from '../kalshi/decimal.ts'
+import { isOnGrid, type PriceRange } from '../kalshi/market.ts'
+import type { BookSide, SelfTradePrevention, TimeInForce } from '../kalshi/order.ts'
 import { Account } from './account.ts'
-import {
-  Book,
-  type Ladder,
-  type Level,
-  type Order,
-  PRICE_MAX_TICKS,
-  PRICE_MIN_TICKS,
-  type SelfTradePrevention,
-  type Side,
-  type TimeInForce,
-} from './book.ts'
+import { Book, type Ladder, type Level, type Order } from './book.ts'
 import { type FeeType, makerFeeMicros, takerFeeBoundMicros, takerFeeMicros } from './fee.ts'
 
 /** Largest order, hundredths: a million contracts. Keeps every amount far inside 2^53. */
 export const COUNT_MAX = 100_000_000
-
-export interface PriceRange {
-  readonly startTicks: number
-  readonly endTicks: number
-  readonly stepTicks: number
-}
 
 export interface MarketSpec {
   readonly ticker: string
@@ -66,7 +52,7 @@ export interface Trade {
   readonly market: EngineMarket
   readonly priceTicks: number
   readonly count: number
-  readonly takerSide: Side
+  readonly takerSide: BookSide
   readonly atMs: number
   readonly maker: Order
   readonly taker: Order
@@ -92,7 +78,7 @@ export type UpdateReason =
 
 export interface EngineSink {
   /** Depth at a price changed by `delta`; `cause` is the order whose arrival or cancel did it. */
-  level(market: EngineMarket, side: Side, priceTicks: number, delta: number, atMs: number, cause?: Order): void
+  level(market: EngineMarket, side: BookSide, priceTicks: number, delta: number, atMs: number, cause?: Order): void
   trade(trade: Trade): void
   /** Of members only, as are orders. */
   fill(fill: Fill): void
@@ -101,7 +87,7 @@ export interface EngineSink {
 
 export interface OrderRequest {
   readonly ticker: string
-  readonly side: Side
+  readonly side: BookSide
   readonly count: number
   readonly priceTicks: number
   readonly timeInForce: TimeInForce
@@ -189,7 +175,7 @@ export class Engine {
     const { side, priceTicks, count, timeInForce, clientOrderId } = request
     if (clientOrderId !== undefined && account.clientOrderIds.has(clientOrderId))
       throw new Refusal('order_already_exists')
-    if (!onGrid(market.spec.priceRanges, priceTicks)) throw new Refusal('invalid_price')
+    if (!isOnGrid(market.spec.priceRanges, priceTicks)) throw new Refusal('invalid_price')
     if (!(Number.isInteger(count) && count >= 1 && count <= COUNT_MAX)) throw new Refusal('invalid_order', 'count')
     if (request.reduceOnly && timeInForce !== 'immediate_or_cancel')
       throw new Refusal('invalid_order', 'reduce only needs immediate_or_cancel')
@@ -311,7 +297,7 @@ export class Engine {
    *
    * @returns what joined the book, hundredths
    */
-  addExternal(market: EngineMarket, side: Side, priceTicks: number, count: number, nowMs: number): number {
+  addExternal(market: EngineMarket, side: BookSide, priceTicks: number, count: number, nowMs: number): number {
     this.expire(nowMs)
     const taker = this.#externalOrder(market, side, priceTicks, count, nowMs)
     const opposite = market.book.opposite(side)
@@ -332,7 +318,7 @@ export class Engine {
    *
    * @returns what left, at most what was there
    */
-  removeExternal(market: EngineMarket, side: Side, priceTicks: number, count: number, nowMs: number): number {
+  removeExternal(market: EngineMarket, side: BookSide, priceTicks: number, count: number, nowMs: number): number {
     this.expire(nowMs)
     const ladder = market.book.ladder(side)
     let left = count
@@ -350,13 +336,29 @@ export class Engine {
     return count - left
   }
 
+  /** All depth of others leaves, before a snapshot puts it back. */
+  clearExternal(market: EngineMarket, nowMs: number): void {
+    for (const ladder of [market.book.bids, market.book.asks]) {
+      for (const { priceTicks, total } of [...ladder.levels()])
+        this.removeExternal(market, ladder.side, priceTicks, total, nowMs)
+    }
+  }
+
   /**
    * Others traded here: what of `count` reaches members' orders on `makerSide` at this price or better fills them. The
    * depth queued before them moves behind them instead of leaving: the recording takes it away itself.
    *
+   * @param restingSinceMs orders younger than this were not there yet when the trade happened
    * @returns what members filled, hundredths
    */
-  tradeExternal(market: EngineMarket, makerSide: Side, priceTicks: number, count: number, nowMs: number): number {
+  tradeExternal(
+    market: EngineMarket,
+    makerSide: BookSide,
+    priceTicks: number,
+    count: number,
+    nowMs: number,
+    restingSinceMs = nowMs,
+  ): number {
     this.expire(nowMs)
     const ladder = market.book.ladder(makerSide)
     const taker = this.#externalOrder(market, makerSide === 'bid' ? 'ask' : 'bid', priceTicks, count, nowMs)
@@ -369,7 +371,8 @@ export class Engine {
       while (order !== undefined && taker.remaining > 0) {
         const next: Order | undefined = order.next
         if (order.account !== this.#external) {
-          this.#execute(ladder, order, taker, Math.min(order.remaining, taker.remaining), nowMs)
+          if (order.createdAtMs <= restingSinceMs)
+            this.#execute(ladder, order, taker, Math.min(order.remaining, taker.remaining), nowMs)
         } else if (queues) {
           const ahead = Math.min(order.remaining, taker.remaining)
           taker.remaining -= ahead
@@ -511,7 +514,7 @@ export class Engine {
     else ladder.push(order)
   }
 
-  #externalOrder(market: EngineMarket, side: Side, priceTicks: number, count: number, nowMs: number): Order {
+  #externalOrder(market: EngineMarket, side: BookSide, priceTicks: number, count: number, nowMs: number): Order {
     return {
       id: '',
       account: this.#external,
@@ -540,16 +543,7 @@ export class Engine {
   }
 }
 
-/** Whether the market takes orders at this price. */
-export function onGrid(ranges: readonly PriceRange[], priceTicks: number): boolean {
-  if (!(Number.isInteger(priceTicks) && priceTicks >= PRICE_MIN_TICKS && priceTicks <= PRICE_MAX_TICKS)) return false
-  return ranges.some(
-    ({ startTicks, endTicks, stepTicks }) =>
-      priceTicks >= startTicks && priceTicks <= endTicks && (priceTicks - startTicks) % stepTicks === 0,
-  )
-}
-
-function reducible(account: Account, market: EngineMarket, side: Side): number {
+function reducible(account: Account, market: EngineMarket, side: BookSide): number {
   const held = account.positions.get(market)?.count ?? 0
   return Math.max(0, side === 'bid' ? -held : held)
 }

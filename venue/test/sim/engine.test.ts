@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import type { BookSide, SelfTradePrevention, TimeInForce } from '../../src/kalshi/order.ts'
 import { Account } from '../../src/sim/account.ts'
-import type { Order, SelfTradePrevention, Side, TimeInForce } from '../../src/sim/book.ts'
+import type { Order } from '../../src/sim/book.ts'
 import {
   Engine,
   type EngineMarket,
@@ -17,7 +18,7 @@ import { makerFeeMicros, takerFeeMicros } from '../../src/sim/fee.ts'
 import { marketSpec } from './fixture.ts'
 
 interface Recorded extends EngineSink {
-  readonly levels: { side: Side; priceTicks: number; delta: number; cause: Order | undefined }[]
+  readonly levels: { side: BookSide; priceTicks: number; delta: number; cause: Order | undefined }[]
   readonly trades: Trade[]
   readonly fills: Fill[]
   readonly orders: { order: Order; status: string; reason: UpdateReason | undefined }[]
@@ -42,7 +43,7 @@ function setUp(options: { feeType?: 'quadratic' | 'quadratic_with_maker_fees' } 
 
 const account = (id: string, dollars = 1_000) => new Account({ id, userId: id, balanceMicros: dollars * 1e6 })
 
-function request(side: Side, priceTicks: number, count: number, more: Partial<OrderRequest> = {}): OrderRequest {
+function request(side: BookSide, priceTicks: number, count: number, more: Partial<OrderRequest> = {}): OrderRequest {
   return {
     ticker: 'T',
     side,
@@ -57,7 +58,7 @@ function request(side: Side, priceTicks: number, count: number, more: Partial<Or
 const refuses = (code: string, run: () => unknown, details?: string) =>
   assert.throws(run, (error) => error instanceof Refusal && error.code === code && error.details === details)
 
-function depth(market: EngineMarket, side: Side): [number, number][] {
+function depth(market: EngineMarket, side: BookSide): [number, number][] {
   return [...market.book.ladder(side).levels()].map((level) => [level.priceTicks, level.total])
 }
 
@@ -337,13 +338,13 @@ describe('depth of others', () => {
 
 /** Matching the slow and plain way: one list of resting orders, searched anew for each execution. */
 class NaiveExchange {
-  resting: { key: number; owner: number; side: Side; price: number; left: number; at: number }[] = []
+  resting: { key: number; owner: number; side: BookSide; price: number; left: number; at: number }[] = []
   trades: { price: number; count: number; maker: number }[] = []
 
   create(
     key: number,
     owner: number,
-    side: Side,
+    side: BookSide,
     price: number,
     count: number,
     tif: TimeInForce,
@@ -383,7 +384,7 @@ class NaiveExchange {
     this.resting = this.resting.filter((r) => r.key !== key)
   }
 
-  depth(side: Side): [number, number][] {
+  depth(side: BookSide): [number, number][] {
     const levels = new Map<number, number>()
     for (const r of this.resting) if (r.side === side) levels.set(r.price, (levels.get(r.price) ?? 0) + r.left)
     return [...levels].sort(([a], [b]) => (side === 'bid' ? b - a : a - b))
@@ -394,7 +395,7 @@ describe('by property', () => {
   const create = fc.record({
     kind: fc.constant('create' as const),
     owner: fc.integer({ min: 0, max: 3 }),
-    side: fc.constantFrom<Side>('bid', 'ask'),
+    side: fc.constantFrom<BookSide>('bid', 'ask'),
     price: fc.integer({ min: 45, max: 55 }).map((cents) => cents * 100),
     count: fc.integer({ min: 1, max: 1000 }),
     tif: fc.constantFrom<TimeInForce>(
