@@ -138,6 +138,9 @@ class Session {
   readonly unacknowledged = new Map<string, number>()
   readonly missingBooks = new Map<string, number>()
   nextId = 1
+  stream: Duplex | undefined
+  /** Bytes noted already that the stream has yet to hand out. */
+  headBytes = 0
   lastByteAtMs = performance.now()
   openedAtMs: number | undefined
   readyAtMs: number | undefined
@@ -148,6 +151,15 @@ class Session {
 
   constructor(socket: WebSocket) {
     this.socket = socket
+  }
+
+  /** Hot path: every read of the socket. */
+  noteRead(chunk: Buffer): void {
+    const known = Math.min(this.headBytes, chunk.length)
+    this.headBytes -= known
+    if (known === chunk.length) return
+    this.lastByteAtMs = performance.now()
+    this.arrivals.note(known === 0 ? chunk : chunk.subarray(known), this.lastByteAtMs)
   }
 }
 
@@ -225,21 +237,13 @@ class FeedClient implements Feed {
       handshakeTimeout: connectTimeoutMs,
       ...(ca === undefined ? {} : { ca }),
       finishRequest: (request) => {
-        // First in line: the socket's reads are noted before the library sees them. The head, bytes that came in one
-        // read with the end of the upgrade's answer, was read now and is handed out once more as the first data.
         request.prependListener('upgrade', (_response: IncomingMessage, stream: Duplex, head: Buffer) => {
-          let atMs = performance.now()
-          let headBytes = head.length
+          const atMs = performance.now()
           session.lastByteAtMs = atMs
+          session.stream = stream
+          // Bytes that came in one read with the end of the answer; the stream hands them out once more.
+          session.headBytes = head.length
           session.arrivals.note(head, atMs)
-          stream.on('data', (chunk: Buffer) => {
-            const again = Math.min(headBytes, chunk.length)
-            headBytes -= again
-            if (again === chunk.length) return
-            atMs = performance.now()
-            session.lastByteAtMs = atMs
-            session.arrivals.note(again === 0 ? chunk : chunk.subarray(again), atMs)
-          })
         })
         request.end()
       },
@@ -247,6 +251,8 @@ class FeedClient implements Feed {
     const session = new Session(socket)
     this.#session = session
     socket.on('open', () => {
+      // First in line, and before the stream flows: reads are noted before the library sees them.
+      session.stream?.prependListener('data', (chunk: Buffer) => session.noteRead(chunk))
       if (session === this.#session) this.#opened(session)
     })
     socket.on('message', (data: Buffer, isBinary: boolean) => {
