@@ -3,7 +3,8 @@
  *
  * Why not the pool that reads use: undici holds back a request on a reused connection until the event loop's next
  * check phase (to catch a connection that died while idle). After one socket read that brought 300 ticks, that is
- * after all 300. Here `submit` has handed the bytes to the kernel when it returns, provided a lane is idle: an order
+ * after all 300: 2.5 ms instead of 0.6 from the first tick to its order's write, on loopback with nothing else to do
+ * per tick. Here `submit` has handed the bytes to the kernel when it returns, provided a lane is idle: an order
  * is smaller than an empty socket buffer, and a lane never has another request's bytes in it.
  *
  * The price is that a connection can be dead without our knowing; such an order fails as `CONNECTION_LOST`, outcome
@@ -367,7 +368,11 @@ export class Lanes {
     const index = this.#idle.indexOf(lane)
     if (index >= 0) this.#idle.splice(index, 1)
     lane.socket.destroy()
-    if (this.#lanes.size === 0) this.#allGone?.()
+    if (this.#stopped) {
+      if (this.#lanes.size === 0) this.#allGone?.()
+    } else if (lane.connected && this.#waiting.length > 0) {
+      this.#open(this.#openedForWaiting)
+    }
   }
 
   #startUpkeep(): void {

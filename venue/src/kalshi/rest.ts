@@ -151,7 +151,8 @@ export interface ListMarketsQuery {
 
 export interface Rest {
   /**
-   * Opens `count` order connections and keeps that many open.
+   * Opens `count` order connections and keeps that many open. With two or more, the refresh of one never delays an
+   * order.
    *
    * @throws ConnectionError
    */

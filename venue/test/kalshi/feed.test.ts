@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage } from 'node:http'
+import { readFileSync } from 'node:fs'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createConnection, createServer as createTcpServer, type Socket } from 'node:net'
 import { test } from 'node:test'
 import { UserError } from '@tickscope/contract'
@@ -102,10 +104,9 @@ function obey(peer: Peer, command: FeedCommand): void {
   }
 }
 
-async function venue(onCommand: (peer: Peer, command: FeedCommand) => void = obey) {
+async function venue(onCommand: (peer: Peer, command: FeedCommand) => void = obey, http: Server = createServer()) {
   const peers: Peer[] = []
   const upgrades: IncomingMessage[] = []
-  const http = createServer()
   const server = new WebSocketServer({ noServer: true })
   http.on('upgrade', (request, socket, head) => {
     upgrades.push(request)
@@ -299,6 +300,24 @@ test('messages that came in one read with the answer to the upgrade are received
     for (const socket of sockets) socket.destroy()
   }
   server.close()
+})
+
+test('TLS works with the given authority and is refused without it', async () => {
+  const read = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8')
+  const ca = read('localhost-cert.pem')
+  const tls = createTlsServer({ cert: ca, key: read('localhost-key.pem') })
+  await using server = await venue(obey, tls as unknown as Server)
+  const origin = server.origin.replace('ws:', 'wss:')
+  {
+    await using feed = client(origin, { ca })
+    await feed.start()
+    server.peers[0]?.delta('A')
+    await until('the delta', () => feed.told.includes('orderbook_delta'))
+  }
+  await using feed = client(origin)
+  await assert.rejects(feed.start(), {
+    message: `cannot connect to ${origin}${FEED_PATH}: DEPTH_ZERO_SELF_SIGNED_CERT`,
+  })
 })
 
 test('a gap makes every book of the subscription suspect before its message is told, and snapshots are asked for', async () => {

@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { test } from 'node:test'
+import { Worker } from 'node:worker_threads'
 import {
   AUTH_HEADERS,
   type CallInstants,
@@ -38,6 +39,10 @@ const ORDER: CreateOrder = {
   clientOrderId: 'c-1',
 }
 const CREATED = { order_id: 'o-1', client_order_id: 'c-1', fill_count: '0.00', remaining_count: '10.00', ts_ms: 1 }
+
+function fixture(name: string): string {
+  return readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8')
+}
 
 interface Seen {
   readonly method: string
@@ -151,6 +156,30 @@ test('on a warm connection an order is with the kernel before createOrder return
   assert.equal(new Set(server.seen.map(({ port }) => port)).size, 1)
 })
 
+for (const tls of [false, true]) {
+  test(`over ${tls ? 'TLS' : 'TCP'} the venue reads an order while the thread that sent it is blocked`, async () => {
+    const arrived = new Int32Array(new SharedArrayBuffer(4))
+    const worker = new Worker(new URL('fixtures/order-server.ts', import.meta.url), { workerData: { arrived, tls } })
+    const [port] = await once(worker, 'message')
+    try {
+      await using rest = client(
+        `http${tls ? 's' : ''}://127.0.0.1:${port}`,
+        tls ? { ca: fixture('localhost-cert.pem') } : {},
+      )
+      await rest.warm(1)
+      for (let order = 0; order < 3; order++) {
+        Atomics.store(arrived, 0, 0)
+        const answer = rest.createOrder(ORDER)
+        // Nothing but the kernel can carry the order from here.
+        assert.notEqual(Atomics.wait(arrived, 0, 0, 5_000), 'timed-out', `order ${order}`)
+        assert.equal((await answer).outcome, 'ok')
+      }
+    } finally {
+      await worker.terminate()
+    }
+  })
+}
+
 test('warm opens that many connections with unsigned status requests, and orders at once spread over them', async () => {
   const held: ServerResponse[] = []
   await using server = await venue((_request, response) => held.push(response))
@@ -193,6 +222,21 @@ test('beyond its connections orders wait in turn, beyond the queue they fail uns
   reply(held[1] as ServerResponse, 201, { ...CREATED, client_order_id: 'c-2' })
   assert.equal((await second).outcome, 'ok')
   assert.equal(server.sockets.size, 1)
+})
+
+test('an order that waits for a connection gets a fresh one when that ends', async () => {
+  await using server = await venue(({ body }, response) => {
+    if (body.includes('c-1')) response.socket?.destroy()
+    else response.setHeader('connection', 'close').end(JSON.stringify({ ...CREATED, client_order_id: undefined }))
+  })
+  await using rest = client(server.origin, { orderLanesMax: 1 })
+  const ids = ['c-1', 'c-2', 'c-3']
+  const results = await Promise.all(ids.map((clientOrderId) => rest.createOrder({ ...ORDER, clientOrderId })))
+  assert.deepEqual(
+    results.map(({ outcome }) => outcome),
+    ['error', 'ok', 'ok'],
+  )
+  assert.equal(new Set(server.orders().map(({ port }) => port)).size, 3)
 })
 
 test('each refusal of the venue is a rejected order with its code, whatever shape the body has', async () => {
@@ -447,11 +491,10 @@ test('a server that does not speak HTTP is a protocol error, and the order is am
 })
 
 test('TLS works with the given authority and fails without it', async () => {
-  const read = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8')
-  const ca = read('localhost-cert.pem')
+  const ca = fixture('localhost-cert.pem')
   await using server = await venue(
     ({ path }, response) => reply(response, 200, path === ORDERS ? CREATED : { balance: 1 }),
-    (listener) => createTlsServer({ cert: ca, key: read('localhost-key.pem') }, listener) as unknown as Server,
+    (listener) => createTlsServer({ cert: ca, key: fixture('localhost-key.pem') }, listener) as unknown as Server,
   )
   const origin = server.origin.replace('http:', 'https:')
   {
