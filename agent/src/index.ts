@@ -307,7 +307,7 @@ async function runWorker(options: PipelineOptions, listener: Listener): Promise<
     name: 'tickscope-agent',
     execArgv: [],
     // Running out of memory then ends the thread, not the bot.
-    resourceLimits: { maxOldGenerationSizeMb: 256 },
+    resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 32 },
   })
   const ready = Promise.withResolvers<void>()
   const ended = Promise.withResolvers<ShipperResult>()

@@ -19,6 +19,9 @@ export const OUTCOME = { ok: 0, rejected: 1, error: 2, timeout: 3 } as const
 /** Handles stay positive 31-bit integers: V8 keeps those unboxed. */
 const HANDLE_MASK = 0x7fff_ffff
 
+/** What `#operate` does. */
+const OPERATION = { mark: 0, close: 1, order: 2, take: 3 } as const
+
 export class Recorder {
   readonly #mask: number
   readonly #slots: number
@@ -31,7 +34,7 @@ export class Recorder {
   #freeHead = 0
   #freeTail = 0
   #closedTail = 0
-  #stopped = false
+  #halted = false
 
   constructor(ring: Ring) {
     this.#mask = ring.slots - 1
@@ -50,15 +53,14 @@ export class Recorder {
    * @returns its handle; 0 when no slot was free, which every other method accepts and ignores
    */
   begin(receivedAtMs: number): number {
-    const handle = this.#take(KIND.tick, 0)
+    const handle = this.#operate(OPERATION.take, KIND.tick, 0)
     if (handle !== 0) this.#instants[(handle & this.#mask) << INSTANT_BITS] = receivedAtMs
     return handle
   }
 
   /** Stores now as an instant (see `INSTANT`) of an open slot. */
   mark(handle: number, instant: number): void {
-    const slot = handle & this.#mask
-    if (this.#meta[slot << META_BITS] === handle) this.#instants[(slot << INSTANT_BITS) + (instant & 7)] = nowMs()
+    this.#operate(OPERATION.mark, handle, instant)
   }
 
   /** Stores a given time, `performance.now()` ms, as an instant of an open slot. */
@@ -72,27 +74,12 @@ export class Recorder {
    * passed, before the tick is closed. The order of a tick that was dropped is dropped, and counted, too.
    */
   order(tick: number): number {
-    const from = tick & this.#mask
-    if (this.#meta[from << META_BITS] !== tick) {
-      this.#drop(tick === 0 ? CONTROL.droppedRingFull : CONTROL.droppedIncomplete)
-      return 0
-    }
-    this.#meta[(from << META_BITS) + META.detail] = 1
-    const handle = this.#take(KIND.order, ENDPOINT.create_order)
-    if (handle === 0) return 0
-    const instants = this.#instants
-    const source = from << INSTANT_BITS
-    const target = (handle & this.#mask) << INSTANT_BITS
-    instants[target] = instants[source] as number
-    instants[target + 1] = instants[source + 1] as number
-    instants[target + 2] = instants[source + 2] as number
-    instants[target + 3] = instants[source + 3] as number
-    return handle
+    return this.#operate(OPERATION.order, tick, ENDPOINT.create_order)
   }
 
   /** Opens the record of an API call that is no order; mark `sent` and `acked` on it. */
   call(endpoint: number): number {
-    return this.#take(KIND.call, endpoint)
+    return this.#operate(OPERATION.take, KIND.call, endpoint)
   }
 
   /**
@@ -100,30 +87,18 @@ export class Recorder {
    * ends now: its round trip is the time it was waited for.
    */
   close(handle: number, outcome: number): void {
-    const slot = handle & this.#mask
-    const meta = this.#meta
-    const at = slot << META_BITS
-    if (meta[at] !== handle) return
-    if (outcome !== OUTCOME.ok) {
-      const base = slot << INSTANT_BITS
-      if (this.#instants[base + INSTANT.acked] === 0 && this.#instants[base + INSTANT.sent] !== 0) {
-        this.#instants[base + INSTANT.acked] = nowMs()
-      }
-    }
-    meta[at + META.outcome] = outcome
-    this.#publish(slot, handle)
+    this.#operate(OPERATION.close, handle, outcome)
   }
 
   /** Hands up to three numbers to the drain: samples of series, and the runtime's beats and pauses. */
   push(kind: number, detail: number, a: number, b: number, c: number): void {
-    const handle = this.#take(kind, detail)
+    const handle = this.#operate(OPERATION.take, kind, detail)
     if (handle === 0) return
-    const slot = handle & this.#mask
-    const base = slot << INSTANT_BITS
+    const base = (handle & this.#mask) << INSTANT_BITS
     this.#instants[base] = a
     this.#instants[base + 1] = b
     this.#instants[base + 2] = c
-    this.#publish(slot, handle)
+    this.#operate(OPERATION.close, handle, OUTCOME.ok)
   }
 
   /** Measurements lost so far, on either side of the ring. */
@@ -139,40 +114,78 @@ export class Recorder {
   /** From now on every new record is dropped. @returns how many slots are still open, never to be drained */
   halt(): number {
     const open = (this.#freeHead - this.#closedTail) | 0
-    this.#stopped = true
+    this.#halted = true
     this.#freeTail = this.#freeHead
     return open
   }
 
-  /** @returns the handle of a slot that was free, its instants all 0; 0 when there is none */
-  #take(kind: number, detail: number): number {
-    if (this.#freeHead === this.#freeTail && !this.#refill()) return 0
-    const slot = this.#free[this.#freeHead & this.#mask] as number
+  /**
+   * All of the hot path that reads the clock or moves a slot, in one function on purpose: it is too large for V8 to
+   * inline (more than 460 bytes of bytecode), so it is compiled on its own, with `performance.now` inlined into it. Were
+   * `mark` inlined into a large function of the bot, `performance.now` (30 bytes, above V8's limit for "small") would be
+   * left as a call, and its result boxed: 16 bytes a mark, 128 a tick. `bench/tick.bench.ts` measures that they stay 0.
+   *
+   * @param a `take`: kind; else the handle
+   * @param b `mark`: instant; `close`: outcome; `order`: endpoint; `take`: detail
+   * @returns `take`, `order`: the new handle, 0 when there is none; else 0
+   */
+  #operate(operation: number, a: number, b: number): number {
+    const meta = this.#meta
+    const instants = this.#instants
+    const mask = this.#mask
+    let kind = a
+    let from = -1
+    switch (operation) {
+      case OPERATION.mark: {
+        const slot = a & mask
+        if (meta[slot << META_BITS] === a) instants[(slot << INSTANT_BITS) + (b & 7)] = nowMs()
+        return 0
+      }
+      case OPERATION.close: {
+        const slot = a & mask
+        const at = slot << META_BITS
+        if (meta[at] !== a) return 0
+        const base = slot << INSTANT_BITS
+        if (b !== OUTCOME.ok && instants[base + INSTANT.acked] === 0 && instants[base + INSTANT.sent] !== 0) {
+          instants[base + INSTANT.acked] = nowMs()
+        }
+        meta[at + META.outcome] = b
+        meta[at] = (a + this.#slots) & HANDLE_MASK
+        this.#closed[this.#closedTail & mask] = slot
+        this.#closedTail = (this.#closedTail + 1) | 0
+        Atomics.store(this.#control, CONTROL.closedTail, this.#closedTail)
+        return 0
+      }
+      case OPERATION.order: {
+        from = a & mask
+        if (meta[from << META_BITS] !== a) {
+          Atomics.add(this.#control, a === 0 ? CONTROL.droppedRingFull : CONTROL.droppedIncomplete, 1)
+          return 0
+        }
+        meta[(from << META_BITS) + META.detail] = 1
+        kind = KIND.order
+      }
+    }
+    if (this.#freeHead === this.#freeTail) {
+      if (!this.#halted) this.#freeTail = Atomics.load(this.#control, CONTROL.freeTail)
+      if (this.#freeHead === this.#freeTail) {
+        Atomics.add(this.#control, CONTROL.droppedRingFull, 1)
+        return 0
+      }
+    }
+    const slot = this.#free[this.#freeHead & mask] as number
     this.#freeHead = (this.#freeHead + 1) | 0
     const at = slot << META_BITS
-    const meta = this.#meta
     meta[at + META.kind] = kind
-    meta[at + META.detail] = detail
-    return meta[at] as number
-  }
-
-  #publish(slot: number, handle: number): void {
-    this.#meta[slot << META_BITS] = (handle + this.#slots) & HANDLE_MASK
-    this.#closed[this.#closedTail & this.#mask] = slot
-    this.#closedTail = (this.#closedTail + 1) | 0
-    Atomics.store(this.#control, CONTROL.closedTail, this.#closedTail)
-  }
-
-  #refill(): boolean {
-    if (!this.#stopped) {
-      this.#freeTail = Atomics.load(this.#control, CONTROL.freeTail)
-      if (this.#freeHead !== this.#freeTail) return true
+    meta[at + META.detail] = b
+    if (from !== -1) {
+      const source = from << INSTANT_BITS
+      const target = slot << INSTANT_BITS
+      instants[target] = instants[source] as number
+      instants[target + 1] = instants[source + 1] as number
+      instants[target + 2] = instants[source + 2] as number
+      instants[target + 3] = instants[source + 3] as number
     }
-    this.#drop(CONTROL.droppedRingFull)
-    return false
-  }
-
-  #drop(word: number): void {
-    Atomics.add(this.#control, word, 1)
+    return meta[at] as number
   }
 }
