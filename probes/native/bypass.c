@@ -4,9 +4,11 @@
  *   bypass ladder   [flags]   the ping-pong; one JSON line a (round, path, payload)
  *   bypass stamps   [flags]   where the time of a kernel UDP round trip goes, by SO_TIMESTAMPING; one JSON line a mode
  *   bypass controls [flags]   what the machine itself does: clock cost, core-to-core round trip, hiccups; one JSON line
+ *   bypass serve    --device NIC --address IP --peer IP --peer-mac MAC    the far end of a real network, until killed
  *   bypass paths              the names of the paths, one a line
  *
- * The default topology is two network namespaces and a veth pair, gone with the processes. Open loop: message i is due
+ * The default topology is two network namespaces and a veth pair, gone with the processes; with --device, --address,
+ * --peer and --peer-mac it is a real NIC, and `bypass serve` on the peer. Open loop: message i is due
  * at start + i * interval; `response` runs from then, `service` from the actual send. One message is in flight.
  * Needs gcc and the kernel's headers, nothing else. Exit: 0 done, 2 bad flag, 3 the machine does not allow it.
  */
@@ -15,6 +17,9 @@
 #include <errno.h>
 #include <linux/errqueue.h>
 #include <linux/net_tstamp.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -22,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -38,6 +44,8 @@
 #define LOST_NS (1000 * MS)
 /* The server looks for the end of a run this often when nothing comes. */
 #define IDLE_NS (50 * MS)
+/* TCP port of a real network's far end, for the words of the client. */
+enum { CONTROL_PORT = 19999 };
 /* A path gets at least this many of its own round trips between two messages, so that the loop stays open. */
 enum { INTERVAL_ROUND_TRIPS = 3 };
 
@@ -56,7 +64,10 @@ const size_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
 
 struct flags {
   const char *paths, *payloads;
-  int rounds, count, warmup, interval_ns, client_cpu, server_cpu, loopback;
+  /* A real network; device NULL means our own veth pair. */
+  const char *device, *address, *peer;
+  uint8_t mac[6], peer_mac[6];
+  int round, rounds, count, warmup, interval_ns, client_cpu, server_cpu, loopback;
 };
 
 static struct flags flags = {.paths = NULL,
@@ -93,7 +104,7 @@ static int named(const char *list, const char *name) {
 /* --- the two ends --------------------------------------------------------------------------------------------- */
 
 struct command {
-  int path; /* -1: stamps server, an echo on a plain spinning UDP socket */
+  int path; /* of PATHS */
   uint16_t port;
   int payload;
 };
@@ -104,6 +115,7 @@ struct answer {
 };
 
 static struct endpoint endpoint_of(enum role role, uint16_t port) {
+  if (flags.device) return (struct endpoint){role, flags.device, flags.address, flags.peer, flags.mac, flags.peer_mac, port};
   if (flags.loopback) {
     const char *self = role == CLIENT ? "127.0.0.1" : "127.0.0.2", *peer = role == CLIENT ? "127.0.0.2" : "127.0.0.1";
     return (struct endpoint){role, "lo", self, peer, CLIENT_MAC, SERVER_MAC, port};
@@ -118,21 +130,32 @@ static int ended(int control) {
   return poll(&waiting, 1, 0) != 0;
 }
 
-/* Echoes until the client says the run is over. Never returns. */
-static _Noreturn void serve(int control) {
+/* A whole struct, also from a stream. 0, or -1 when the other side is gone. */
+static int take(int control, void *data, size_t size) {
+  for (size_t got = 0; got < size;) {
+    ssize_t n = read(control, (char *)data + got, size - got);
+    if (n <= 0) return -1;
+    got += (size_t)n;
+  }
+  return 0;
+}
+
+/* Echoes run after run, until the client is gone. */
+static void serve(int control) {
   static uint8_t message[PAYLOAD_MAX];
   pin(flags.server_cpu);
   struct command command;
-  while (read(control, &command, sizeof command) == sizeof command) {
+  while (!take(control, &command, sizeof command)) {
+    if (command.path < 0 || (size_t)command.path >= PATH_COUNT || command.payload < 8 || command.payload > PAYLOAD_MAX) return;
     struct endpoint end = endpoint_of(SERVER, command.port);
     struct transport *transport = NULL;
     struct answer answer = {0};
     const struct path *path = &PATHS[command.path];
     /* TCP accepts inside open: say ready first, the client retries until it is listening. */
     int tcp = !strncmp(path->name, "tcp", 3);
-    if (tcp && write(control, &answer, sizeof answer) < 0) exit(0);
+    if (tcp && write(control, &answer, sizeof answer) < 0) return;
     answer.result = path->open(&transport, &end, answer.reason, sizeof answer.reason);
-    if (!tcp && write(control, &answer, sizeof answer) < 0) exit(0);
+    if (!tcp && write(control, &answer, sizeof answer) < 0) return;
     while (!answer.result) {
       size_t wanted = tcp ? (size_t)command.payload : sizeof message;
       int n = transport->receive(transport, message, wanted, IDLE_NS);
@@ -149,7 +172,31 @@ static _Noreturn void serve(int control) {
     if (read(control, &over, 1) != 1) break;
     if (write(control, &over, 1) != 1) break; /* closed here too: the next run may take the device */
   }
-  exit(0);
+}
+
+/* The far end of a real network: one client after another, until killed. */
+static int serve_remote(void) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+  struct sockaddr_in self = {.sin_family = AF_INET, .sin_port = htons(CONTROL_PORT)};
+  inet_pton(AF_INET, flags.address, &self.sin_addr);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (listener < 0 || bind(listener, (struct sockaddr *)&self, sizeof self) || listen(listener, 1))
+    die(3, "listening for the client", errno);
+  for (;;) {
+    int control = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (control < 0) continue;
+    serve(control);
+    close(control);
+  }
+}
+
+static int remote_connect(void) {
+  int control = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+  struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(CONTROL_PORT)};
+  inet_pton(AF_INET, flags.peer, &peer.sin_addr);
+  if (control < 0 || connect(control, (struct sockaddr *)&peer, sizeof peer)) die(3, "no `bypass serve` answers at the peer", errno);
+  setsockopt(control, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  return control;
 }
 
 static void run_end(int control) {
@@ -159,6 +206,7 @@ static void run_end(int control) {
 
 /* Starts the server process in its own namespace. @returns the control socket */
 static int server_start(void) {
+  if (flags.device) return remote_connect();
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) die(70, "socketpair", errno);
   pid_t client = getpid(), server = fork();
@@ -168,12 +216,16 @@ static int server_start(void) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != client) exit(0);
     close(pair[0]);
-    if (flags.loopback) serve(pair[1]);
+    if (flags.loopback) {
+      serve(pair[1]);
+      exit(0);
+    }
     char failed = (char)-namespace_enter();
     if (write(pair[1], &failed, 1) != 1 || failed || read(pair[1], &token, 1) != 1) exit(3);
     failed = (char)-veth_configure(SERVER_DEVICE, SERVER_MAC, SERVER_ADDRESS, CLIENT_ADDRESS, CLIENT_MAC);
     if (write(pair[1], &failed, 1) != 1 || failed) exit(3);
     serve(pair[1]);
+    exit(0);
   }
   close(pair[1]);
   if (flags.loopback) return pair[0];
@@ -266,7 +318,7 @@ static void ladder_run(int control, int round, int index, int payload, struct ru
   }
   struct command command = {.path = index, .port = ++port, .payload = payload};
   struct answer answer;
-  if (write(control, &command, sizeof command) < 0 || read(control, &answer, sizeof answer) != sizeof answer)
+  if (write(control, &command, sizeof command) < 0 || take(control, &answer, sizeof answer))
     die(70, "the server process ended", 0);
   struct transport *transport = NULL;
   if (!answer.result) {
@@ -311,7 +363,7 @@ static int ladder(void) {
   int control = server_start();
   pin(flags.client_cpu);
   print_preload();
-  for (int round = 0; round < flags.rounds; round++)
+  for (int round = flags.round; round < flags.round + flags.rounds; round++)
     for (size_t i = 0; i < PATH_COUNT; i++) {
       /* Each round starts with another path, so that none always follows the same one. */
       size_t index = (i + (size_t)round) % PATH_COUNT;
@@ -359,7 +411,7 @@ static void stamps_run(int control, int spinning, int payload) {
   char reason[160] = "";
   struct command command = {.path = 2 /* udp_spinning serves both */, .port = ++port, .payload = payload};
   struct answer answer;
-  if (write(control, &command, sizeof command) < 0 || read(control, &answer, sizeof answer) != sizeof answer || answer.result)
+  if (write(control, &command, sizeof command) < 0 || take(control, &answer, sizeof answer) || answer.result)
     die(70, "the server process ended", 0);
   struct endpoint end = endpoint_of(CLIENT, port);
   int fd = udp_socket(&end, reason, sizeof reason);
@@ -503,7 +555,30 @@ static int number(const char *flag, const char *text, long low, long high) {
   return (int)value;
 }
 
+static void mac_of(const char *text, uint8_t mac[6]) {
+  if (sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) != 6)
+    die(2, "--peer-mac is not a MAC address such as 02:00:00:00:00:0b", 0);
+}
+
+/* A real network is named whole or not at all. */
+static void complete_network(const char *peer_mac) {
+  if (!flags.device && !flags.address && !flags.peer && !peer_mac) return;
+  struct in_addr parsed;
+  if (!flags.device || !flags.address || !flags.peer || !peer_mac)
+    die(2, "a real network needs all of --device, --address, --peer and --peer-mac", 0);
+  if (inet_pton(AF_INET, flags.address, &parsed) != 1 || inet_pton(AF_INET, flags.peer, &parsed) != 1)
+    die(2, "--address and --peer are IPv4 addresses", 0);
+  mac_of(peer_mac, flags.peer_mac);
+  struct ifreq device = {0};
+  snprintf(device.ifr_name, sizeof device.ifr_name, "%s", flags.device);
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || ioctl(fd, SIOCGIFHWADDR, &device)) die(3, flags.device, errno);
+  memcpy(flags.mac, device.ifr_hwaddr.sa_data, 6);
+  close(fd);
+}
+
 static void parse(int argc, char **argv) {
+  const char *peer_mac = NULL;
   for (int i = 2; i < argc; i++) {
     const char *flag = argv[i];
     if (!strcmp(flag, "--loopback")) {
@@ -513,6 +588,11 @@ static void parse(int argc, char **argv) {
     const char *value = i + 1 < argc ? argv[++i] : NULL;
     if (!strcmp(flag, "--paths") && value) flags.paths = value;
     else if (!strcmp(flag, "--payloads") && value) flags.payloads = value;
+    else if (!strcmp(flag, "--device") && value) flags.device = value;
+    else if (!strcmp(flag, "--address") && value) flags.address = value;
+    else if (!strcmp(flag, "--peer") && value) flags.peer = value;
+    else if (!strcmp(flag, "--peer-mac") && value) peer_mac = value;
+    else if (!strcmp(flag, "--round")) flags.round = number(flag, value, 0, 1000);
     else if (!strcmp(flag, "--rounds")) flags.rounds = number(flag, value, 1, 1000);
     else if (!strcmp(flag, "--count")) flags.count = number(flag, value, 1, 10000000);
     else if (!strcmp(flag, "--warmup")) flags.warmup = number(flag, value, 0, 1000000);
@@ -528,6 +608,7 @@ static void parse(int argc, char **argv) {
   snprintf(payloads, sizeof payloads, "%s", flags.payloads);
   for (char *save, *word = strtok_r(payloads, ",", &save); word; word = strtok_r(NULL, ",", &save))
     number("--payloads", word, 8, PAYLOAD_MAX);
+  complete_network(peer_mac);
 }
 
 int main(int argc, char **argv) {
@@ -537,9 +618,13 @@ int main(int argc, char **argv) {
   if (!strcmp(command, "ladder")) return ladder();
   if (!strcmp(command, "stamps")) return stamps();
   if (!strcmp(command, "controls")) return controls();
+  if (!strcmp(command, "serve")) {
+    if (!flags.device) die(2, "serve needs --device, --address, --peer and --peer-mac", 0);
+    return serve_remote();
+  }
   if (!strcmp(command, "paths")) {
     for (size_t i = 0; i < PATH_COUNT; i++) puts(PATHS[i].name);
     return 0;
   }
-  die(2, "the first word is one of ladder, stamps, controls, paths", 0);
+  die(2, "the first word is one of ladder, stamps, controls, serve, paths", 0);
 }

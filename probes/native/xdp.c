@@ -1,8 +1,7 @@
 /*
  * AF_XDP in copy mode, spinning, generic (SKB) or native (driver): raw bpf(2) and socket calls, no library.
  *
- * The program is attached through a bpf link, which detaches when its descriptor closes, also by SIGKILL. It sends
- * every frame of our queue to the socket and passes the rest; neighbours are permanent, so nothing else is needed.
+ * The program is attached through a bpf link, which detaches when its descriptor closes, also by SIGKILL.
  * Sequence and pitfalls: kernel Documentation/networking/af_xdp.rst.
  */
 #define _GNU_SOURCE
@@ -64,16 +63,38 @@ static int fail(char *reason, size_t size, const char *what) {
   return -error;
 }
 
-/* return bpf_redirect_map(&map, ctx->rx_queue_index, XDP_PASS) */
-static int program_load(int map) {
+/*
+ * IPv4, UDP and our port go to the socket; everything else (ARP, ssh, the words of a remote run) stays with the kernel:
+ *   return matches ? bpf_redirect_map(&map, ctx->rx_queue_index, XDP_PASS) : XDP_PASS
+ * Offsets: h_proto 12, protocol 14 + 9, destination port 14 + 20 + 2; an IP header with options does not match ours.
+ */
+static int program_load(int map, uint16_t port) {
+#define LOAD(size, to, from, offset) {.code = BPF_LDX | BPF_MEM | size, .dst_reg = to, .src_reg = from, .off = offset}
+#define PASS_UNLESS(reg, value, skip) {.code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = reg, .off = skip, .imm = value}
   const struct bpf_insn code[] = {
-      {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2, .src_reg = BPF_REG_1, .off = 16},
+      {.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_6, .src_reg = BPF_REG_1},
+      LOAD(BPF_W, BPF_REG_2, BPF_REG_1, 0), /* data */
+      LOAD(BPF_W, BPF_REG_3, BPF_REG_1, 4), /* data_end */
+      {.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_4, .src_reg = BPF_REG_2},
+      {.code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_4, .imm = HEADERS},
+      {.code = BPF_JMP | BPF_JGT | BPF_X, .dst_reg = BPF_REG_4, .src_reg = BPF_REG_3, .off = 12},
+      LOAD(BPF_H, BPF_REG_5, BPF_REG_2, 12),
+      PASS_UNLESS(BPF_REG_5, htons(ETH_P_IP), 10),
+      LOAD(BPF_B, BPF_REG_5, BPF_REG_2, 23),
+      PASS_UNLESS(BPF_REG_5, IPPROTO_UDP, 8),
+      LOAD(BPF_H, BPF_REG_5, BPF_REG_2, 36),
+      PASS_UNLESS(BPF_REG_5, htons(port), 6),
+      LOAD(BPF_W, BPF_REG_2, BPF_REG_6, 16), /* rx_queue_index */
       {.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = map},
       {0},
       {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = XDP_PASS},
       {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map},
       {.code = BPF_JMP | BPF_EXIT},
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
+      {.code = BPF_JMP | BPF_EXIT},
   };
+#undef LOAD
+#undef PASS_UNLESS
   union bpf_attr attr = {.prog_type = BPF_PROG_TYPE_XDP,
                          .insn_cnt = sizeof code / sizeof *code,
                          .insns = (uintptr_t)code,
@@ -220,7 +241,7 @@ static int step(struct xdp_transport *x, const struct endpoint *end, uint32_t mo
 
   union bpf_attr map = {.map_type = BPF_MAP_TYPE_XSKMAP, .key_size = 4, .value_size = 4, .max_entries = 4};
   if ((x->map = (int)bpf(BPF_MAP_CREATE, &map)) < 0) return fail(reason, size, "XSKMAP");
-  if ((x->program = program_load(x->map)) < 0) return fail(reason, size, "XDP program");
+  if ((x->program = program_load(x->map, end->port)) < 0) return fail(reason, size, "XDP program");
   union bpf_attr link = {0};
   link.link_create.prog_fd = (uint32_t)x->program;
   link.link_create.target_ifindex = device;

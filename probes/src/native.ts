@@ -1,0 +1,126 @@
+/**
+ * The C programs of `native/`: built on first use, started, and their lines read.
+ *
+ * They are processes, not addons: no garbage collector or event loop sits on their path, and each can be pinned,
+ * preloaded and tested alone. A program prints one JSON object a line; durations come as HDR cells that merge exactly.
+ */
+import { execFile, spawn } from 'node:child_process'
+import { accessSync, constants, mkdirSync } from 'node:fs'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { EXIT, LatencyHistogram, lowestOf, UserError } from '@tickscope/contract'
+
+const SOURCE = fileURLToPath(new URL('../native', import.meta.url))
+const BUILD_TIMEOUT_MS = 60_000
+
+/** Histogram as a C program prints it: cells as [cell, count, cell, count, …]. */
+export interface NativeHistogram {
+  readonly count: number
+  readonly sumNs: number
+  readonly cells: readonly number[]
+}
+
+/** Adds a printed histogram to `into`; exact, the cells are the same. */
+export function mergeNative(into: LatencyHistogram, { cells, sumNs }: NativeHistogram): LatencyHistogram {
+  for (let i = 0; i + 1 < cells.length; i += 2) into.restore(cells[i] as number, cells[i + 1] as number, 0)
+  into.sumNs += sumNs
+  return into
+}
+
+export function fromNative(printed: NativeHistogram): LatencyHistogram {
+  return mergeNative(new LatencyHistogram(), printed)
+}
+
+/** Where programs are built: beside their source, or, when that cannot be written, in a folder of this user's. */
+function buildFolder(): string {
+  try {
+    accessSync(SOURCE, constants.W_OK)
+    return join(SOURCE, 'build')
+  } catch {
+    const folder = join(tmpdir(), `tickscope-native-${userInfo().uid}`)
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    return folder
+  }
+}
+
+/**
+ * The path of a program, built if its sources are newer.
+ *
+ * @throws UserError `NATIVE_BUILD` with the compiler's first line and what to install
+ */
+export async function nativeProgram(name: 'bypass' | 'jitter' | 'dpdk'): Promise<string> {
+  const out = buildFolder()
+  const program = join(out, name)
+  try {
+    await promisify(execFile)('make', ['-C', SOURCE, '--silent', `OUT=${out}`, program], { timeout: BUILD_TIMEOUT_MS })
+  } catch (error) {
+    const { code, stderr = '', message } = error as NodeJS.ErrnoException & { stderr?: string }
+    const said =
+      stderr.split('\n').find((line) => /error|not found|No such/i.test(line)) ?? stderr.split('\n')[0] ?? message
+    throw new UserError(
+      'NATIVE_BUILD',
+      code === 'ENOENT'
+        ? 'this probe is a C program and make is not on PATH: apt-get install gcc make linux-libc-dev libc6-dev'
+        : `the C program ${name} cannot be built (it needs gcc, make and the kernel headers): ${said}`,
+      EXIT.environment,
+    )
+  }
+  return program
+}
+
+export interface NativeRun {
+  readonly program: string
+  readonly args: readonly string[]
+  readonly env?: NodeJS.ProcessEnv
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal
+  /** Takes each object the program prints. */
+  // biome-ignore lint/suspicious/noExplicitAny: the line of a program of ours, described where it is printed
+  readonly onLine: (line: any) => void
+}
+
+/** How a program ended: its exit code and the last line of its stderr. */
+export interface NativeEnd {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly said: string
+}
+
+/** Runs a program to its end; never rejects for what the program does. */
+export async function runNative({ program, args, env, timeoutMs, signal, onLine }: NativeRun): Promise<NativeEnd> {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
+  const kill = () => child.kill('SIGKILL')
+  const timer = setTimeout(kill, timeoutMs)
+  signal?.addEventListener('abort', kill)
+  let said = ''
+  createInterface({ input: child.stderr }).on('line', (line) => (said = line))
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (!line.startsWith('{')) return
+    try {
+      onLine(JSON.parse(line))
+    } catch {
+      said = `printed a line that is not JSON: ${line.slice(0, 80)}`
+    }
+  })
+  const end = await new Promise<NativeEnd>((resolve) => {
+    child.once('error', (error) => resolve({ code: null, signal: null, said: error.message }))
+    child.once('close', (code, by) => resolve({ code, signal: by, said }))
+  })
+  clearTimeout(timer)
+  signal?.removeEventListener('abort', kill)
+  return end
+}
+
+/** Smallest value of the cell in the middle of a printed histogram, for a figure a round, ns. */
+export function nativeQuantileNs(printed: NativeHistogram, q: number): number {
+  const rank = Math.max(1, Math.ceil(q * printed.count))
+  let seen = 0
+  for (let i = 0; i + 1 < printed.cells.length; i += 2) {
+    seen += printed.cells[i + 1] as number
+    if (seen >= rank) return lowestOf(printed.cells[i] as number)
+  }
+  return 0
+}
