@@ -349,7 +349,7 @@ export class Lanes {
   }
 
   readonly #openedForWaiting = (error?: ConnectionError): void => {
-    if (error === undefined) return
+    if (error?.code !== 'CONNECT_FAILED') return
     // Lanes that are still up will serve those who wait; without any, waiting out the limit would help nobody.
     for (const lane of this.#lanes) if (lane.connected) return
     for (const waiting of this.#waiting.splice(0)) {
