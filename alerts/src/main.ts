@@ -18,14 +18,14 @@ const FOLDER = resolve(import.meta.dirname, '..')
 function generatedFiles(slos: Slos, options: RuleOptions): ReadonlyMap<string, string> {
   return new Map([
     ['rules/tickscope.rules.yml', renderRules(slos, options)],
-    ['alertmanager.yml', renderAlertmanager({ pagerUrl: 'http://pager:9095/page', pagerTokenFile: '/keys/token' })],
+    ['alertmanager.yml', renderAlertmanager({ pagerUrl: 'http://pager:9095/page', pagerTokenFile: '/token/token' })],
     [
       'prometheus.yml',
       renderPrometheus({
         collectorTarget: 'collector:9464',
         alertmanagerTarget: 'alertmanager:9093',
         rulesPath: 'rules/tickscope.rules.yml',
-        collectorTokenFile: '/keys/token',
+        collectorTokenFile: '/token/token',
       }),
     ],
   ])
