@@ -399,7 +399,10 @@ class LiveBot implements Bot {
     if (delta.clientOrderId !== undefined) this.#showOwn(delta.clientOrderId, delta.deltaHundredths > 0)
     if (result !== 'applied') {
       this.#endQuiet(tick)
-      if (result !== 'ignored') this.#negativeLevels++
+      if (result !== 'ignored') {
+        this.#negativeLevels++
+        this.#journalBook(market.ticker, 'suspect')
+      }
       return
     }
     this.#agent.mark(tick, INSTANT.booked)
@@ -417,7 +420,10 @@ class LiveBot implements Bot {
     }
     const before = market.book.state
     market.book.replace(snapshot.yes, snapshot.no)
-    if (before === 'suspect' && market.book.state === 'live') this.#resyncs++
+    if (before === 'suspect' && market.book.state === 'live') {
+      this.#resyncs++
+      this.#journalBook(market.ticker, 'live')
+    }
     // What rests of ours is in the snapshot, without any mark.
     for (const order of this.#orders.liveOf(market.ticker)) order.shown = order.orderId !== ''
     this.#agent.mark(tick, INSTANT.booked)
@@ -453,7 +459,16 @@ class LiveBot implements Bot {
   }
 
   #onSuspect(tickers: readonly string[]): void {
-    for (const ticker of tickers) this.#markets.get(ticker)?.book.doubt()
+    for (const ticker of tickers) {
+      const book = this.#markets.get(ticker)?.book
+      if (book?.state !== 'live') continue
+      book.doubt()
+      this.#journalBook(ticker, 'suspect')
+    }
+  }
+
+  #journalBook(ticker: string, state: 'suspect' | 'live'): void {
+    this.#parts.journal?.write({ atMs: Date.now(), event: 'book', ticker, state })
   }
 
   #onReady(): void {

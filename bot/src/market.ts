@@ -43,6 +43,8 @@ export class Market {
     view.positionHundredths = position.quantityHundredths
     view.liveBuyHundredths = 0
     view.liveSellHundredths = 0
+    view.liveBuys = 0
+    view.liveSells = 0
     view.quoteBidTicks = 0
     view.quoteAskTicks = 0
     view.ownBidTicks = 0
@@ -52,6 +54,7 @@ export class Market {
       const standing = order.kind === 'quote' && !order.cancelWanted
       if (order.side === 'bid') {
         view.liveBuyHundredths += order.remainingHundredths
+        view.liveBuys++
         if (order.priceTicks > view.ownBidTicks) view.ownBidTicks = order.priceTicks
         if (standing) {
           view.quoteBidTicks = order.priceTicks
@@ -59,6 +62,7 @@ export class Market {
         }
       } else {
         view.liveSellHundredths += order.remainingHundredths
+        view.liveSells++
         if (order.priceTicks < view.ownAskTicks) view.ownAskTicks = order.priceTicks
         if (standing) {
           view.quoteAskTicks = order.priceTicks

@@ -153,6 +153,7 @@ export class Orders {
     else this.#liveByTicker.set(ticker, [order])
     this.liveCount++
     this.#rebind(order)
+    this.#options.onState?.(order, 'created')
     return order
   }
 

@@ -28,7 +28,7 @@ test('a quote goes from pending through open and partial to filled', () => {
   orders.report(order, resting('v1'), 'ack')
   orders.trade('v1', '', 400, 4500)
   orders.trade('v1', '', 600, 4500)
-  assert.deepEqual(states, ['open', 'partial', 'filled'])
+  assert.deepEqual(states, ['pending', 'open', 'partial', 'filled'])
   assert.deepEqual(filled, [400, 600])
   assert.equal(orders.liveCount, 0)
   assert.deepEqual(orders.liveOf(TICKER), [])
@@ -52,7 +52,7 @@ test('an immediate-or-cancel order ends with its answer', () => {
   const whole = orders.create(TICKER, 'bid', 'take', 4500, 1000, 0)
   orders.report(whole, { orderId: 'v2', status: 'executed', filledHundredths: 1000 }, 'ack')
   assert.equal(whole.state, 'filled')
-  assert.deepEqual(states, ['cancelled', 'filled'])
+  assert.deepEqual(states, ['pending', 'cancelled', 'pending', 'filled'])
 })
 
 test('a refused order is rejected and binds nothing', () => {

@@ -9,8 +9,9 @@
  *   move down, so the ask is likelier to trade than the bid.
  * - Width: half the spread is the larger of a floor and the maker fee plus a multiple of one second's volatility.
  * - Quotes are post-only, never at or through the other side of the book or of our own resting orders.
- * - A quote is replaced when its target moved more than `requoteTicks` away from it, and not before `quoteLifeMs`, unless
- *   it has come within `dangerTicks` of the fair price, or a limit says it may not stand at all: then at once.
+ * - A quote is replaced when its target lies `requoteTicks` beyond the prices that round to it, and not before
+ *   `quoteLifeMs`, unless it has come within `dangerTicks` of the reservation price, or a limit says it may not stand at all:
+ *   then at once.
  * - Take: immediate-or-cancel at the touch when it crosses the slow fair value by more than the taker fee plus margin.
  */
 import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
@@ -28,11 +29,11 @@ export interface MarketMakerParams {
   readonly halfSpreadMinTicks: number
   /** Widening, in standard deviations of one second. */
   readonly volatilityMultiple: number
-  /** Distance between a quote and its target that is worth a replacement. */
+  /** How far beyond the range that rounds to a quote's price its target must be to be worth a replacement. */
   readonly requoteTicks: number
   /** Least life of a quote that is in no danger, ms. */
   readonly quoteLifeMs: number
-  /** A quote closer than this to the wrong side of the microprice is pulled at once. */
+  /** A quote closer than this to the reservation price is pulled at once; less than `halfSpreadMinTicks`. */
   readonly dangerTicks: number
   /** Profit beyond fees that makes a take. */
   readonly takeMarginTicks: number
@@ -41,6 +42,8 @@ export interface MarketMakerParams {
   /** Fee per contract as a multiple of P (1 - P) dollars: 0.07 is the venue's standard schedule. */
   readonly takerFeeRate: number
   readonly makerFeeRate: number
+  /** Live orders of one side and market at which it gets no new quote: cancels on their way count. */
+  readonly maxLivePerSide: number
   /** Quotes and takes stay within these prices. */
   readonly priceMinTicks: number
   readonly priceMaxTicks: number
@@ -64,6 +67,8 @@ export interface MarketView {
   /** All that may still trade: resting, in flight, and being cancelled. */
   liveBuyHundredths: number
   liveSellHundredths: number
+  liveBuys: number
+  liveSells: number
   /** The quote standing on each side: price (0 = none), and when it was sent. */
   quoteBidTicks: number
   quoteBidAtMs: number
@@ -90,6 +95,8 @@ export function createView(): MarketView {
     positionHundredths: 0,
     liveBuyHundredths: 0,
     liveSellHundredths: 0,
+    liveBuys: 0,
+    liveSells: 0,
     quoteBidTicks: 0,
     quoteBidAtMs: 0,
     quoteAskTicks: 0,
@@ -188,20 +195,24 @@ export function decide(view: MarketView, params: MarketMakerParams, out: Decisio
 
   if (hasBid) {
     const age = view.nowMs - view.quoteBidAtMs
-    const danger = view.quoteBidTicks > micro - params.dangerTicks
-    const moved = Math.abs(bidTarget - view.quoteBidTicks) > params.requoteTicks
+    const danger = view.quoteBidTicks > reservation - params.dangerTicks
+    const moved =
+      bidTarget >= view.quoteBidTicks + step + params.requoteTicks ||
+      bidTarget <= view.quoteBidTicks - params.requoteTicks
     if (bidTarget < params.priceMinTicks || danger || (moved && age >= params.quoteLifeMs)) out.cancelBid = true
   }
   if (hasAsk) {
     const age = view.nowMs - view.quoteAskAtMs
-    const danger = view.quoteAskTicks < micro + params.dangerTicks
-    const moved = Math.abs(askTarget - view.quoteAskTicks) > params.requoteTicks
+    const danger = view.quoteAskTicks < reservation + params.dangerTicks
+    const moved =
+      askTarget <= view.quoteAskTicks - step - params.requoteTicks ||
+      askTarget >= view.quoteAskTicks + params.requoteTicks
     if (askTarget > params.priceMaxTicks || danger || (moved && age >= params.quoteLifeMs)) out.cancelAsk = true
   }
 
   // A side being replaced keeps counting until the venue confirms its cancel: the position limit holds whichever of
   // the two trades.
-  if (!hasBid || out.cancelBid) {
+  if ((!hasBid || out.cancelBid) && view.liveBuys < params.maxLivePerSide) {
     const price = Math.floor(bidTarget / step) * step
     const room = out.takeSide === 'bid' ? buyRoomHundredths - out.takeSizeHundredths : buyRoomHundredths
     const size = wholeContracts(Math.min(params.quoteSizeHundredths, room))
@@ -210,7 +221,7 @@ export function decide(view: MarketView, params: MarketMakerParams, out: Decisio
       out.bidSizeHundredths = size
     }
   }
-  if (!hasAsk || out.cancelAsk) {
+  if ((!hasAsk || out.cancelAsk) && view.liveSells < params.maxLivePerSide) {
     const price = Math.ceil(askTarget / step) * step
     const room = out.takeSide === 'ask' ? sellRoomHundredths - out.takeSizeHundredths : sellRoomHundredths
     const size = wholeContracts(Math.min(params.quoteSizeHundredths, room))

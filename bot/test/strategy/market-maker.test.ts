@@ -20,13 +20,14 @@ const params: MarketMakerParams = {
   skewTicks: 300,
   halfSpreadMinTicks: 100,
   volatilityMultiple: 1,
-  requoteTicks: 120,
+  requoteTicks: 20,
   quoteLifeMs: 250,
   dangerTicks: 30,
   takeMarginTicks: 50,
   takeCooldownMs: 250,
   takerFeeRate: 0.07,
   makerFeeRate: 0,
+  maxLivePerSide: 3,
   priceMinTicks: 100,
   priceMaxTicks: 9900,
 }
@@ -107,6 +108,38 @@ test('quotes stay on the grid, within the band, and never touch the other side o
     }),
     { numRuns: 2000 },
   )
+})
+
+test('a quote just placed is left alone while nothing changes', () => {
+  fc.assert(
+    fc.property(anyView, (view) => {
+      const first = decided({
+        ...view,
+        quoteBidTicks: 0,
+        quoteAskTicks: 0,
+        ownBidTicks: 0,
+        ownAskTicks: TICKS_PER_DOLLAR,
+      })
+      if (first.takeSizeHundredths > 0) return
+      const second = decided({
+        ...view,
+        nowMs: view.nowMs + 10_000,
+        quoteBidTicks: first.bidSizeHundredths > 0 ? first.bidTicks : 0,
+        quoteAskTicks: first.askSizeHundredths > 0 ? first.askTicks : 0,
+        ownBidTicks: first.bidSizeHundredths > 0 ? first.bidTicks : 0,
+        ownAskTicks: first.askSizeHundredths > 0 ? first.askTicks : TICKS_PER_DOLLAR,
+      })
+      assert.equal(second.cancelBid, false)
+      assert.equal(second.cancelAsk, false)
+    }),
+    { numRuns: 2000 },
+  )
+})
+
+test('a side with cancels on their way waits for them', () => {
+  assert.equal(decided(calm({ liveBuys: 3 })).bidSizeHundredths, 0)
+  assert.ok(decided(calm({ liveBuys: 2 })).bidSizeHundredths > 0)
+  assert.equal(decided(calm({ liveSells: 3 })).askSizeHundredths, 0)
 })
 
 test('whatever fills, the position stays within its limit', () => {
