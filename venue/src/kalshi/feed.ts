@@ -201,7 +201,8 @@ class FeedClient implements Feed {
       this.#starting = { resolve, reject }
     })
     this.#watchdog = setInterval(
-      () => this.#watch(),
+      // After a stall of our own, bytes may already wait in the kernel: let the loop read them before judging.
+      () => setImmediate(() => this.#watch()),
       Math.min(WATCH_MAX_MS, Math.ceil(Math.min(silenceMs, replyTimeoutMs) / WATCHES)),
     )
     this.#connect()
@@ -422,11 +423,7 @@ class FeedClient implements Feed {
     const { silenceMs, replyTimeoutMs } = this.#options
     const atMs = performance.now()
     if (atMs - session.lastByteAtMs > silenceMs) {
-      // After a stall of our own the bytes may already wait in the kernel: let the loop read them before judging.
-      setImmediate(() => {
-        if (performance.now() - session.lastByteAtMs > silenceMs)
-          this.#end(session, new ConnectionError('TIMEOUT', `${this.#url} sent nothing for ${silenceMs} ms`))
-      })
+      this.#end(session, new ConnectionError('TIMEOUT', `${this.#url} sent nothing for ${silenceMs} ms`))
       return
     }
     for (const [channel, sinceMs] of session.unacknowledged)

@@ -17,7 +17,6 @@ export {
   type AccountLimits,
   type Balance,
   type ExchangeStatus,
-  encodeMarket,
   isOnGrid,
   type Market,
   type PriceRange,
@@ -35,7 +34,6 @@ export {
   type BookSnapshot,
   CHANNELS,
   type Channel,
-  COMMAND_ERROR,
   type CommandError,
   encodeCommand,
   FEED_ERROR,
@@ -66,10 +64,6 @@ export {
   type CreateOrderResult,
   encodeCancelOrderResult,
   encodeCreateOrder,
-  encodeCreateOrderResult,
-  encodeFill,
-  encodeOrder,
-  encodePosition,
   type Fill,
   ORDER_STATUSES,
   type Order,
@@ -102,6 +96,5 @@ export {
   type Rest,
   type RestOptions,
 } from './rest.ts'
-export { Sequences } from './sequence.ts'
 export { AUTH_HEADERS, createSigner, loadPublicKey, type SignedRequest, type Signer, verify } from './sign.ts'
-export { ENVIRONMENTS, type Environment, FEED_PATH, REST_BASE_PATH, resolveEnvironment } from './url.ts'
+export { type Environment, FEED_PATH, REST_BASE_PATH, resolveEnvironment } from './url.ts'

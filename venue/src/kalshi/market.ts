@@ -1,7 +1,7 @@
 /** Markets, REST books, exchange status, balance and account limits: types and parsers of the public and account reads. */
-import { formatCount, formatDollars, parseCount, parseDollars, parseMicros } from './decimal.ts'
+import { parseCount, parseDollars, parseMicros } from './decimal.ts'
 import { WireError } from './error.ts'
-import { asArray, asBoolean, asInteger, asObject, asString, type JsonObject, optional } from './json.ts'
+import { asArray, asBoolean, asInteger, asObject, asString, optional } from './json.ts'
 import { type BookLevel, parseLevels } from './message.ts'
 
 /** Prices from `startTicks` to `endTicks` must be whole multiples of `stepTicks`. */
@@ -29,30 +29,6 @@ export interface Market {
   readonly closeTime?: string | undefined
   /** Shard. */
   readonly exchangeIndex?: number | undefined
-}
-
-/** @returns the wire object, for `JSON.stringify` */
-export function encodeMarket(market: Market): JsonObject {
-  const dollars = (ticks: number | undefined) => (ticks === undefined ? undefined : formatDollars(ticks))
-  return {
-    ticker: market.ticker,
-    event_ticker: market.eventTicker,
-    title: market.title,
-    status: market.status,
-    price_level_structure: market.priceLevelStructure,
-    price_ranges: market.priceRanges.map((range) => ({
-      start: formatDollars(range.startTicks),
-      end: formatDollars(range.endTicks),
-      step: formatDollars(range.stepTicks),
-    })),
-    yes_bid_dollars: dollars(market.yesBidTicks),
-    yes_ask_dollars: dollars(market.yesAskTicks),
-    last_price_dollars: dollars(market.lastPriceTicks),
-    volume_fp: market.volumeHundredths === undefined ? undefined : formatCount(market.volumeHundredths),
-    open_time: market.openTime,
-    close_time: market.closeTime,
-    exchange_index: market.exchangeIndex,
-  }
 }
 
 /** @throws WireError naming the field */

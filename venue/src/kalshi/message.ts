@@ -459,7 +459,7 @@ export function encodeCommand(command: FeedCommand): string {
 }
 
 /** Codes a server answers a bad command with. */
-export const COMMAND_ERROR = {
+const COMMAND_ERROR = {
   cannotProcess: 1,
   paramsMissing: 2,
   channelsMissing: 3,

@@ -1,12 +1,12 @@
 /**
- * Orders, fills and positions of the V2 API, both ways: the bot encodes requests and parses answers, the simulator the
- * reverse.
+ * Orders, fills and positions of the V2 API. A create is both written and read here, because the bot sends it and the
+ * simulator takes it; the rest is read, or written, where it is needed.
  *
  * Prices are always of the YES leg: `bid` buys YES at the price; `ask` sells YES, which is buying NO at 1 − price.
  * Encoding goes straight to a string, fields in the documented order, because it stands between a decision and the
  * order.
  */
-import { formatCount, formatDollars, formatMicros, parseCount, parseDollars, parseMicros } from './decimal.ts'
+import { formatCount, formatDollars, parseCount, parseDollars, parseMicros } from './decimal.ts'
 import { WireError } from './error.ts'
 import { asArray, asBoolean, asInteger, asObject, asOneOf, asString, type JsonObject, optional } from './json.ts'
 
@@ -113,19 +113,6 @@ export interface CreateOrderResult {
   readonly tsMs: number
 }
 
-export function encodeCreateOrderResult(result: CreateOrderResult): string {
-  return JSON.stringify({
-    order_id: result.orderId,
-    client_order_id: result.clientOrderId,
-    fill_count: formatCount(result.fillCountHundredths),
-    remaining_count: formatCount(result.remainingCountHundredths),
-    average_fill_price:
-      result.averageFillPriceMicros === undefined ? undefined : formatMicros(result.averageFillPriceMicros),
-    average_fee_paid: result.averageFeePaidMicros === undefined ? undefined : formatMicros(result.averageFeePaidMicros),
-    ts_ms: result.tsMs,
-  })
-}
-
 /** @throws WireError naming the field */
 export function parseCreateOrderResult(body: unknown): CreateOrderResult {
   const o = asObject(body, 'answer to create order')
@@ -140,11 +127,14 @@ export function parseCreateOrderResult(body: unknown): CreateOrderResult {
   }
 }
 
-/** Names the order `DELETE /portfolio/events/orders/{order_id}` cancels. */
+/**
+ * Names the order `DELETE /portfolio/events/orders/{order_id}` cancels. With neither `exchangeIndex` nor
+ * `marketTicker` the venue looks on shard 0 only, and answers `not_found` for an order that rests on another.
+ */
 export interface CancelOrder {
   readonly orderId: string
   readonly subaccount?: number | undefined
-  /** Shard of the market; explicit is faster than letting the venue route, which needs `marketTicker`. */
+  /** Shard of the market; explicit is faster than letting the venue route by `marketTicker`. */
   readonly exchangeIndex?: number | undefined
   readonly marketTicker?: string | undefined
 }
@@ -207,40 +197,6 @@ export interface Order {
   readonly exchangeIndex?: number | undefined
 }
 
-/** @returns the wire object, for `JSON.stringify` */
-export function encodeOrder(order: Order): JsonObject {
-  const outcome = outcomeSide(order.side)
-  return {
-    order_id: order.orderId,
-    user_id: order.userId,
-    client_order_id: order.clientOrderId ?? '',
-    ticker: order.ticker,
-    outcome_side: outcome,
-    book_side: order.side,
-    side: outcome,
-    action: 'buy',
-    type: 'limit',
-    status: order.status,
-    yes_price_dollars: formatDollars(order.priceTicks),
-    no_price_dollars: formatDollars(10_000 - order.priceTicks),
-    initial_count_fp: formatCount(order.initialCountHundredths),
-    fill_count_fp: formatCount(order.fillCountHundredths),
-    remaining_count_fp: formatCount(order.remainingCountHundredths),
-    taker_fill_cost_dollars: formatMicros(order.takerFillCostMicros),
-    maker_fill_cost_dollars: formatMicros(order.makerFillCostMicros),
-    taker_fees_dollars: formatMicros(order.takerFeesMicros),
-    maker_fees_dollars: formatMicros(order.makerFeesMicros),
-    created_time: order.createdTime,
-    last_update_time: order.lastUpdateTime,
-    expiration_time: order.expirationTime ?? null,
-    self_trade_prevention_type: order.selfTradePrevention,
-    order_group_id: order.orderGroupId ?? '',
-    cancel_order_on_pause: order.cancelOrderOnPause,
-    subaccount_number: order.subaccountNumber,
-    exchange_index: order.exchangeIndex,
-  }
-}
-
 /** @throws WireError naming the field */
 export function parseOrder(value: unknown): Order {
   const o = asObject(value, 'order')
@@ -290,28 +246,6 @@ export interface Fill {
   readonly exchangeIndex?: number | undefined
 }
 
-/** @returns the wire object, for `JSON.stringify` */
-export function encodeFill(fill: Fill): JsonObject {
-  return {
-    fill_id: fill.fillId ?? fill.tradeId,
-    trade_id: fill.tradeId,
-    order_id: fill.orderId,
-    ticker: fill.ticker,
-    market_ticker: fill.ticker,
-    exchange_index: fill.exchangeIndex,
-    outcome_side: outcomeSide(fill.side),
-    book_side: fill.side,
-    count_fp: formatCount(fill.countHundredths),
-    yes_price_dollars: formatDollars(fill.priceTicks),
-    no_price_dollars: formatDollars(10_000 - fill.priceTicks),
-    is_taker: fill.isTaker,
-    fee_cost: formatMicros(fill.feeMicros),
-    created_time: fill.createdTime,
-    ts: Math.floor(fill.tsMs / 1000),
-    subaccount_number: fill.subaccountNumber,
-  }
-}
-
 /** @throws WireError naming the field */
 export function parseFill(value: unknown): Fill {
   const o = asObject(value, 'fill')
@@ -345,21 +279,6 @@ export interface Position {
   /** Unix ms. */
   readonly lastUpdatedTsMs?: number | undefined
   readonly exchangeIndex?: number | undefined
-}
-
-/** @returns the wire object, for `JSON.stringify` */
-export function encodePosition(position: Position): JsonObject {
-  return {
-    ticker: position.ticker,
-    exchange_index: position.exchangeIndex,
-    position_fp: formatCount(position.positionHundredths),
-    total_traded_dollars: formatMicros(position.totalTradedMicros),
-    market_exposure_dollars: formatMicros(position.marketExposureMicros),
-    realized_pnl_dollars: formatMicros(position.realizedPnlMicros),
-    fees_paid_dollars: formatMicros(position.feesPaidMicros),
-    last_updated_ts:
-      position.lastUpdatedTsMs === undefined ? undefined : new Date(position.lastUpdatedTsMs).toISOString(),
-  }
 }
 
 /** @throws WireError naming the field */

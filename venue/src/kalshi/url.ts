@@ -14,7 +14,7 @@ export interface Environment {
 }
 
 /** docs.kalshi.com/getting_started/api_environments, October 2026. */
-export const ENVIRONMENTS = {
+const ENVIRONMENTS = {
   prod: {
     restOrigin: 'https://external-api.kalshi.com',
     feedOrigin: 'wss://external-api-ws.kalshi.com',

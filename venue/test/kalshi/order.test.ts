@@ -5,13 +5,6 @@ import {
   type CreateOrder,
   encodeCancelOrderResult,
   encodeCreateOrder,
-  encodeCreateOrderResult,
-  encodeFill,
-  encodeOrder,
-  encodePosition,
-  type Fill,
-  type Order,
-  type Position,
   parseCancelOrderResult,
   parseCreateOrder,
   parseCreateOrderResult,
@@ -100,29 +93,68 @@ test('a create with a number for count or price, or a word that is not in the li
   assert.throws(() => parseCreateOrder(null), WireError)
 })
 
-test('answers to create and cancel read back as written', () => {
-  const created = {
-    orderId: 'o-1',
-    clientOrderId: 'c-1',
-    fillCountHundredths: 250,
-    remainingCountHundredths: 750,
-    averageFillPriceMicros: 560_050,
-    averageFeePaidMicros: 17_500,
-    tsMs: 1_780_000_000_123,
-  }
-  const text = encodeCreateOrderResult(created)
-  assert.match(text, /"fill_count":"2\.50","remaining_count":"7\.50"/)
-  assert.deepEqual(parseCreateOrderResult(JSON.parse(text)), created)
-  const documented =
-    '{"order_id":"o","client_order_id":"c-1","fill_count":"0.00","remaining_count":"10.00","ts_ms":1780000000123}'
-  assert.equal(parseCreateOrderResult(JSON.parse(documented)).remainingCountHundredths, 1000)
+test('answers to create and cancel are read, averages finer than a price tick', () => {
+  assert.deepEqual(
+    defined(
+      parseCreateOrderResult({
+        order_id: 'o-1',
+        client_order_id: 'c-1',
+        fill_count: '2.50',
+        remaining_count: '7.50',
+        average_fill_price: '0.560050',
+        average_fee_paid: '0.0175',
+        ts_ms: 1_780_000_000_123,
+      }),
+    ),
+    {
+      orderId: 'o-1',
+      clientOrderId: 'c-1',
+      fillCountHundredths: 250,
+      remainingCountHundredths: 750,
+      averageFillPriceMicros: 560_050,
+      averageFeePaidMicros: 17_500,
+      tsMs: 1_780_000_000_123,
+    },
+  )
   const cancelled = { orderId: 'o-1', clientOrderId: undefined, reducedByHundredths: 750, tsMs: 1 }
   assert.deepEqual(parseCancelOrderResult(JSON.parse(encodeCancelOrderResult(cancelled))), cancelled)
+  assert.throws(() => parseCreateOrderResult({ order_id: 'o-1' }), /fill_count/)
 })
 
-test('orders, fills and positions read back as written', () => {
-  const order: Order = {
+const WIRE_ORDER = {
+  order_id: 'o-1',
+  user_id: 'u-1',
+  client_order_id: 'c-1',
+  ticker: 'KXX-1',
+  outcome_side: 'no',
+  book_side: 'ask',
+  side: 'no',
+  action: 'buy',
+  type: 'limit',
+  status: 'resting',
+  yes_price_dollars: '0.5601',
+  no_price_dollars: '0.4399',
+  initial_count_fp: '10.00',
+  fill_count_fp: '1.00',
+  remaining_count_fp: '9.00',
+  taker_fill_cost_dollars: '0.000000',
+  maker_fill_cost_dollars: '0.439900',
+  taker_fees_dollars: '0.000000',
+  maker_fees_dollars: '0.004400',
+  created_time: '2026-11-22T13:00:00Z',
+  last_update_time: '2026-11-22T13:00:01Z',
+  expiration_time: null,
+  self_trade_prevention_type: 'maker',
+  order_group_id: '',
+  cancel_order_on_pause: false,
+  subaccount_number: 0,
+  exchange_index: 2,
+}
+
+test('an order is read with its YES price; empty ids and nulls are absent', () => {
+  assert.deepEqual(defined(parseOrder(WIRE_ORDER)), {
     orderId: 'o-1',
+    userId: 'u-1',
     clientOrderId: 'c-1',
     ticker: 'KXX-1',
     side: 'ask',
@@ -136,61 +168,55 @@ test('orders, fills and positions read back as written', () => {
     takerFeesMicros: 0,
     makerFeesMicros: 4_400,
     createdTime: '2026-11-22T13:00:00Z',
+    lastUpdateTime: '2026-11-22T13:00:01Z',
     selfTradePrevention: 'maker',
     cancelOrderOnPause: false,
     subaccountNumber: 0,
     exchangeIndex: 2,
-  }
-  const wire = JSON.parse(JSON.stringify(encodeOrder(order)))
-  assert.equal(wire.yes_price_dollars, '0.5601')
-  assert.equal(wire.no_price_dollars, '0.4399')
-  assert.equal(wire.outcome_side, 'no')
-  assert.deepEqual(defined(parseOrder(wire)), defined(order))
-  const fill: Fill = {
-    fillId: 'f',
-    tradeId: 't',
-    orderId: 'o',
-    ticker: 'KXX-1',
-    side: 'bid',
-    countHundredths: 100,
-    priceTicks: 5600,
-    isTaker: true,
-    feeMicros: 17_500,
-    createdTime: '2026-11-22T13:00:00.123Z',
-    tsMs: Date.parse('2026-11-22T13:00:00.123Z'),
-  }
-  assert.deepEqual(defined(parseFill(JSON.parse(JSON.stringify(encodeFill(fill))))), defined(fill))
-  const position: Position = {
-    ticker: 'KXX-1',
-    positionHundredths: -1050,
-    totalTradedMicros: 1,
-    marketExposureMicros: 2,
-    realizedPnlMicros: -3,
-    feesPaidMicros: 4,
-    lastUpdatedTsMs: 1_780_000_000_123,
-  }
-  const wirePosition = JSON.parse(JSON.stringify(encodePosition(position)))
-  assert.equal(wirePosition.position_fp, '-10.50')
-  assert.deepEqual(defined(parsePosition(wirePosition)), defined(position))
+  })
 })
 
 test('the direction of an order is read from its outcome when the book side is missing', () => {
-  const wire = {
-    ...encodeOrder({ ...(ORDER as unknown as Order), ...EMPTY }),
-    book_side: undefined,
-    outcome_side: 'no',
-  }
-  assert.equal(parseOrder(wire).side, 'ask')
+  assert.equal(parseOrder({ ...WIRE_ORDER, book_side: undefined }).side, 'ask')
+  assert.equal(parseOrder({ ...WIRE_ORDER, book_side: undefined, outcome_side: 'yes' }).side, 'bid')
+  assert.throws(() => parseOrder({ ...WIRE_ORDER, book_side: 'buy' }), WireError)
 })
 
-const EMPTY = {
-  orderId: 'o',
-  status: 'resting' as const,
-  initialCountHundredths: 0,
-  fillCountHundredths: 0,
-  remainingCountHundredths: 0,
-  takerFillCostMicros: 0,
-  makerFillCostMicros: 0,
-  takerFeesMicros: 0,
-  makerFeesMicros: 0,
-}
+test('a fill takes the finest time there is, a position its sign', () => {
+  const fill = {
+    fill_id: 'f',
+    trade_id: 't',
+    order_id: 'o',
+    ticker: 'KXX-1',
+    market_ticker: 'KXX-1',
+    outcome_side: 'yes',
+    book_side: 'bid',
+    count_fp: '1.00',
+    yes_price_dollars: '0.5600',
+    no_price_dollars: '0.4400',
+    is_taker: true,
+    fee_cost: '0.017500',
+    created_time: '2026-11-22T13:00:00.123456Z',
+    ts: 1_795_352_400,
+  }
+  const parsed = parseFill(fill)
+  assert.deepEqual(
+    [parsed.side, parsed.countHundredths, parsed.priceTicks, parsed.feeMicros, parsed.isTaker],
+    ['bid', 100, 5600, 17_500, true],
+  )
+  assert.equal(parsed.tsMs, Date.parse('2026-11-22T13:00:00.123Z'))
+  assert.equal(parseFill({ ...fill, created_time: undefined }).tsMs, 1_795_352_400_000)
+  const position = parsePosition({
+    ticker: 'KXX-1',
+    position_fp: '-10.50',
+    total_traded_dollars: '0.000001',
+    market_exposure_dollars: '2',
+    realized_pnl_dollars: '-3.5',
+    fees_paid_dollars: '0.04',
+    last_updated_ts: '2026-11-22T13:00:00Z',
+  })
+  assert.deepEqual(
+    [position.positionHundredths, position.totalTradedMicros, position.realizedPnlMicros, position.lastUpdatedTsMs],
+    [-1050, 1, -3_500_000, Date.parse('2026-11-22T13:00:00Z')],
+  )
+})

@@ -9,7 +9,8 @@ import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { constants, createZstdDecompress } from 'node:zlib'
-import { type FeedMessage, parseMessage, Sequences } from '../../src/kalshi/index.ts'
+import { type FeedMessage, parseMessage } from '../../src/kalshi/index.ts'
+import { Sequences } from '../../src/kalshi/sequence.ts'
 
 function recording(name: string) {
   const file = fileURLToPath(new URL(`../../../../shared/data/${name}`, import.meta.url))
