@@ -1,5 +1,5 @@
 /**
- * The frame around every probe: its command with the common flags, the surroundings of a run (environment, control
+ * The frame around every probe that times requests: its command with the common flags, the surroundings of a run (environment, control
  * samples, agent), its output and its exit code.
  *
  * A single run prints a table, or with `--json` one object as the last line of stdout, and ends with code 1 when a
@@ -13,7 +13,7 @@ import { type ControlSample, judgeControls, sampleControls } from './controls.ts
 import { collectEnvironment } from './environment.ts'
 import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
 import { httpProbe } from './http.ts'
-import type { CommonOptions, Probe, ProbeContext } from './probe.ts'
+import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { startProgress } from './progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from './reporter.ts'
 import { type Measurement, resultText, toResult } from './result.ts'
@@ -55,12 +55,12 @@ export function addProbeCommands(
   exit: (code: number) => void,
   environment: ProbeEnvironment = {},
 ): void {
-  addProbe(parent, httpProbe, exit, environment)
+  addLatencyProbe(parent, httpProbe, exit, environment)
 }
 
-function addProbe<Options extends CommonOptions>(
+function addLatencyProbe<Options extends CommonOptions>(
   parent: Command,
-  probe: Probe<Options>,
+  probe: LatencyProbe<Options>,
   exit: (code: number) => void,
   environment: ProbeEnvironment,
 ): void {
@@ -93,7 +93,7 @@ function addProbe<Options extends CommonOptions>(
 
 /** @returns the exit code */
 async function runProbe<Options extends CommonOptions>(
-  probe: Probe<Options>,
+  probe: LatencyProbe<Options>,
   options: Options & FrameOptions,
   environment: ProbeEnvironment,
 ): Promise<number> {

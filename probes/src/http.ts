@@ -21,9 +21,9 @@ import { type Command, Option } from 'commander'
 import { nowNs } from './clock.ts'
 import { Connection, type Endpoint, type Exchange, type Instants } from './connection.ts'
 import { durationFlag, integerFlag, readFlagFile } from './flag.ts'
-import type { CommonOptions, Probe, ProbeContext } from './probe.ts'
+import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { judgeBudget, type Measurement, type Mode } from './result.ts'
-import { constantArrivals, openLoop, poissonArrivals, type Slot } from './schedule.ts'
+import { constantArrivals, type OpenLoop, openLoop, poissonArrivals, type Slot } from './schedule.ts'
 import { Tally } from './tally.ts'
 
 type ConnectionMode = 'warm' | 'new'
@@ -51,7 +51,8 @@ const MAX_SLIP_NS = 1_000_000_000
 /** Most sends in flight unless told otherwise: sockets, and so file descriptors, of the default limit of 1024. */
 const IN_FLIGHT_MAX = 900
 /** How long answers in flight are waited for when the run is stopped early. */
-const STOP_GRACE_MS = 1_000
+const STOP_GRACE_MS = 500
+const PROGRESS_MS = 500
 
 /** Phases of opening a connection, the same whatever the request on it is for. */
 const SETUP_PHASES: ReadonlySet<string> = new Set(['dns', 'tcp', 'tls'])
@@ -59,7 +60,7 @@ const SETUP_PHASES: ReadonlySet<string> = new Set(['dns', 'tcp', 'tls'])
 const PUBLIC_ENDPOINT = `${REST_BASE_PATH}/exchange/status`
 const SIGNED_ENDPOINT = `${REST_BASE_PATH}/portfolio/balance`
 
-export const httpProbe: Probe<HttpOptions> = {
+export const httpProbe: LatencyProbe<HttpOptions> = {
   name: 'http',
   description: "phases of the venue's API: DNS, TCP, TLS, first byte, body; on new and warm connections",
 
@@ -145,11 +146,19 @@ class HttpRun {
     const ratePerSecond = this.#options.rate ?? (this.#context.serve ? RATE_DEFAULT.serve : RATE_DEFAULT.once)
     const maxInFlight =
       this.#options.maxInFlight ?? Math.min(IN_FLIGHT_MAX, Math.ceil((ratePerSecond * timeout) / 1000) + 1)
+    let loop: OpenLoop | undefined
+    let grace: NodeJS.Timeout | undefined
+    const stop = () => {
+      loop?.stop()
+      grace = setTimeout(() => this.#abandon(), STOP_GRACE_MS)
+    }
+    signal.addEventListener('abort', stop, { once: true })
     await this.#warmUp(warmUp)
     measuring()
-    const loop = openLoop({
+    loop = openLoop({
       arrivals: arrivals === 'constant' ? constantArrivals(ratePerSecond) : poissonArrivals(ratePerSecond, seed),
-      untilNs: durationMs * 1e6,
+      // Stopped during the warm-up: a send now would wait for its answer with nobody left to abandon it.
+      untilNs: signal.aborted ? 0 : durationMs * 1e6,
       maxInFlight,
       maxSlipNs: MAX_SLIP_NS,
       wait,
@@ -162,14 +171,7 @@ class HttpRun {
         this.#context.reporter.request('dropped')
       },
     })
-    let grace: NodeJS.Timeout | undefined
-    const stop = () => {
-      loop.stop()
-      grace = setTimeout(() => this.#abandon(), STOP_GRACE_MS)
-    }
-    signal.addEventListener('abort', stop, { once: true })
-    if (signal.aborted) stop()
-    const ticker = setInterval(() => progress(loop.progress), 500)
+    const ticker = setInterval(() => progress(loop.progress), PROGRESS_MS)
     await loop.done
     clearInterval(ticker)
     clearTimeout(grace)
@@ -203,7 +205,7 @@ class HttpRun {
     for (let index = 0; index < requests && !this.#context.signal.aborted; index++) {
       if (this.#signer) this.#request = this.#encode()
       const exchange = await this.#exchange(this.#modes[index % this.#modes.length] as ConnectionMode, nowNs())
-      if (isGood(exchange)) continue
+      if (isGood(exchange) || this.#context.signal.aborted) continue
       if (this.#context.serve) return
       throw this.#failure(exchange)
     }
@@ -212,7 +214,7 @@ class HttpRun {
   #failure(exchange: Exchange): UserError {
     const { host, port } = this.#endpoint
     if (exchange.outcome === 'answered') {
-      const call = this.#signer ? 'the signed call' : 'the call'
+      const call = this.#signer ? `the call signed with key id ${this.#signer.keyId}` : 'the call'
       return new UserError(
         'VENUE_REFUSED',
         `${this.#url.href} answered ${exchange.status} to ${call}`,

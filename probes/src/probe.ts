@@ -1,10 +1,13 @@
-/** What a probe is to the frame around it (`command.ts`): its flags, and a run. A new probe is one file and one line there. */
+/**
+ * What a probe that times requests to a target is to the frame around it (`command.ts`): its flags, and a run. A new one
+ * is one file and one line there.
+ */
 import type { Slos } from '@tickscope/contract'
 import type { Command } from 'commander'
 import type { Reporter } from './reporter.ts'
 import type { Measurement } from './result.ts'
 
-/** Flags every probe has. */
+/** Flags every such probe has. */
 export interface CommonOptions {
   readonly url: string
   /** Requests per second; the probe's default when left out. */
@@ -29,7 +32,7 @@ export interface ProbeContext {
   readonly progress: (ratio: number) => void
 }
 
-export interface Probe<Options extends CommonOptions> {
+export interface LatencyProbe<Options extends CommonOptions> {
   readonly name: string
   readonly description: string
   /** Adds the probe's own flags and examples. */

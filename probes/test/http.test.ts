@@ -93,7 +93,10 @@ describe('the http probe', () => {
         )
         assert.equal(tally.slip.sumNs + tally.service.sumNs, tally.response.sumNs)
       }
-      assert.deepEqual([...tallyOf(run, 'warm').phases.keys()], ['ttfb', 'body'])
+      const warm = tallyOf(run, 'warm')
+      // On a machine held up for 20 ms, a warm request finds the connection busy and opens another.
+      assert.equal(warm.phases.has('tcp'), warm.opened > 0)
+      assert.ok(warm.opened < 25)
       assert.deepEqual(
         [...tallyOf(run, 'new').phases.keys()],
         index === 0 ? ['dns', 'tcp', 'ttfb', 'body'] : ['dns', 'tcp', 'tls', 'ttfb', 'body'],
@@ -272,9 +275,10 @@ describe('the http probe', () => {
     assert.equal(sum(phases.slip), warm.slip.sumNs)
     assert.equal(sum(phases.ttfb), warm.phases.get('ttfb')?.sumNs)
     assert.equal(sum(phases.body), warm.phases.get('body')?.sumNs)
-    assert.equal(sum(phases.tcp), tallyOf(run, 'new').phases.get('tcp')?.sumNs)
+    assert.equal(sum(phases.tcp), run.all.phases.get('tcp')?.sumNs)
     assert.equal(phases.total?.length, 25)
-    assert.equal(phases.tcp?.length, 25)
+    assert.equal(phases.tcp?.length, run.all.opened)
+    assert.ok(run.all.opened >= 25)
     assert.deepEqual(outcomes, Array(50).fill('ok'))
     assert.deepEqual(ups, Array(50).fill(true))
   })
@@ -294,6 +298,20 @@ describe('the http probe', () => {
     await assert.rejects(measure({ url: target.url }), { code: 'VENUE_UNREACHABLE', exitCode: 3 })
     assert.equal(measuring, false)
   })
+})
+
+describe('the key of the http probe', () => {
+  for (const [what, options, code] of [
+    ['has no file', { keyId: 'a' }, 'KEY_INCOMPLETE'],
+    ['has no id', { keyFile: import.meta.filename }, 'KEY_INCOMPLETE'],
+    ['is in a file that is not there', { keyId: 'a', keyFile: '/no/such' }, 'FILE_UNREADABLE'],
+    ['is in a folder', { keyId: 'a', keyFile: import.meta.dirname }, 'FILE_UNREADABLE'],
+    ['is no key', { keyId: 'a', keyFile: import.meta.filename }, 'KEY_INVALID'],
+  ] as const) {
+    it(`is refused when it ${what}`, async () => {
+      await assert.rejects(async () => measure({ url: 'http://127.0.0.1:1', ...options }), { code, exitCode: 2 })
+    })
+  }
 })
 
 describe('the target of the http probe', () => {

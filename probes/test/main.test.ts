@@ -27,6 +27,7 @@ const fast: RequestListener = (_, response) => response.end('{}')
 const slow: RequestListener = (_, response) => {
   setTimeout(() => response.end('{}'), 30)
 }
+const UNREACHABLE = 'http://127.0.0.1:1'
 /** Budgets no machine misses against `fast`, and every machine against `slow`. */
 const generous = join(folder, 'generous.json')
 writeFileSync(generous, '{"slos":{"api_rtt":{"thresholdMs":20000}}}')
@@ -49,7 +50,9 @@ describe('a single run of the http probe', () => {
       assert.deepEqual(Object.keys(series), ['count', 'p50Ns', 'p90Ns', 'p99Ns', 'p999Ns', 'maxNs'])
       assert.equal(series.count, 40)
     }
-    assert.equal(result.phases.tcp.count, 20)
+    const [warm, opening] = result.rows
+    assert.equal(opening.opened, 20)
+    assert.equal(result.phases.tcp.count, warm.opened + opening.opened)
     assert.deepEqual(
       result.rows.map(({ name, sent, boundary, effectiveMode }: { [field: string]: unknown }) => [
         name,
@@ -114,60 +117,14 @@ describe('a single run of the http probe', () => {
     assert.ok(result.durationMs < 60_000)
   })
 
-  const unreachable = 'http://127.0.0.1:1'
   for (const [what, args, code, message] of [
-    [
-      'an unreachable venue',
-      ['--url', unreachable],
-      3,
-      /^probe: http:\/\/127\.0\.0\.1:1 cannot be reached: connect ECONNREFUSED/,
-    ],
-    ['a missing URL', [], 2, /^probe: required option '--url <url>' not specified/],
-    ['a URL that is none', ['--url', 'kalshi'], 2, /^probe: --url is 'kalshi', not an http or https URL/],
-    ['an unknown flag', ['--url', unreachable, '--fast'], 2, /^probe: unknown option '--fast'/],
-    ['a rate of nothing', ['--url', unreachable, '--rate', '0'], 2, /^probe: --rate is '0', not a number of requests/],
-    ['a duration without unit', ['--url', unreachable, '--for', '10'], 2, /^probe: --for is '10', not a duration/],
-    [
-      'a timeout beyond the limit',
-      ['--url', unreachable, '--timeout', '2m'],
-      2,
-      /^probe: --timeout is '2m', longer than 60 s/,
-    ],
-    [
-      'a kind it does not know',
-      ['--url', unreachable, '--connection', 'cold'],
-      2,
-      /^probe: option '--connection <kind>'/,
-    ],
-    [
-      'a key without its file',
-      ['--url', unreachable, '--key-id', 'a'],
-      2,
-      /^probe: --key-id and --key-file belong together/,
-    ],
-    ['a key file that is not there', ['--url', unreachable, '--key-id', 'a', '--key-file', '/no/such'], 2, /ENOENT/],
-    [
-      'a key file that is no key',
-      ['--url', unreachable, '--key-id', 'a', '--key-file', generous],
-      2,
-      /not a PEM private key/,
-    ],
-    [
-      'a service with a length',
-      ['--url', unreachable, '--serve', '--for', '1s'],
-      2,
-      /^probe: --serve runs until stopped/,
-    ],
-    ['a collector that is no URL', ['--url', unreachable, '--collector', 'here'], 2, /collectorUrl is 'here'/],
-    [
-      'a configuration that is none',
-      ['--url', unreachable, '--config', '/no/such'],
-      2,
-      /config file \/no\/such cannot be read/,
-    ],
+    ['an unreachable venue', [], 3, /^probe: http:\/\/127\.0\.0\.1:1 cannot be reached: connect ECONNREFUSED/],
+    ['an unknown flag', ['--fast'], 2, /^probe: unknown option '--fast'/],
+    ['a collector that is no URL', ['--collector', 'here'], 2, /^probe: agent option collectorUrl is 'here'/],
+    ['a missing configuration', ['--config', '/no/such'], 2, /^probe: config file \/no\/such cannot be read/],
   ] as const) {
     it(`refuses ${what} in one sentence`, async () => {
-      const finished = await runProbe(['http', ...args])
+      const finished = await runProbe(['http', '--url', UNREACHABLE, ...args])
       assert.equal(finished.code, code, finished.stderr)
       assert.match(finished.stderr, message)
       assert.doesNotMatch(finished.stderr, /\n {4}at /)
@@ -239,7 +196,7 @@ describe('the http probe as a service', () => {
   })
 
   it('runs on while the venue is away from the start, and says so once', async () => {
-    const service = serve(['--url', 'http://127.0.0.1:1', '--rate', '50'])
+    const service = serve(['--url', UNREACHABLE, '--rate', '50'])
     await service.line(/"ready"/)
     await service.line(/^http: http:\/\/127\.0\.0\.1:1 cannot be reached: connect ECONNREFUSED/)
     await new Promise((later) => setTimeout(later, 300))
@@ -251,6 +208,19 @@ describe('the http probe as a service', () => {
     assert.ok(summary.sent > 1)
     assert.equal(summary.lost, summary.sent)
     assert.equal(summary.http.total.count, 0)
+  })
+
+  it('ends soon after it is asked to, also while the venue answers nothing', async () => {
+    const target = await start(() => {})
+    const service = serve(['--url', target.url, '--timeout', '60s'])
+    await service.line(/"ready"/)
+    while (target.accepted === 0) await new Promise((later) => setTimeout(later, 10))
+    const askedAtMs = performance.now()
+    service.child.kill('SIGTERM')
+    const finished = await service.finished
+    assert.equal(finished.code, 0)
+    assert.ok(performance.now() - askedAtMs < 30_000, 'well before the timeout of the request')
+    assert.deepEqual([lastLine(finished).sent, lastLine(finished).lost], [0, 0])
   })
 
   it('ends when its parent is gone', async () => {
