@@ -138,7 +138,7 @@ function thresholdText(slo: LatencySlo): string {
 
 /** A PromQL query inside an annotation, on the labels of the alert; `body` shows its first result. */
 function withQuery(promql: string, body: string): string {
-  const selector = ALERT_IDENTITY_LABELS.map((label) => `${label}="%s"`).join(',')
+  const selector = ALERT_IDENTITY_LABELS.map((label) => `${label}=%q`).join(',')
   const labels = ALERT_IDENTITY_LABELS.map((label) => `$labels.${label}`).join(' ')
   const args = promql.split('{SELECTOR}').length - 1
   const format = promql.replaceAll('{SELECTOR}', selector)

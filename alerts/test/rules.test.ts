@@ -1,6 +1,7 @@
 /** What the generated rules say, file by file and name by name; what they do is in the promtool tests beside. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,7 +21,7 @@ import {
   RESOURCE_LABELS,
   SLO_IDS,
 } from '@tickscope/contract'
-import { parse } from 'yaml'
+import { parse, stringify } from 'yaml'
 import {
   BURN_ALERT_NAMES,
   COLLECTOR_JOB,
@@ -49,9 +50,22 @@ const rules = ruleGroups(DEFAULT_SLOS).flatMap((group) => group.rules)
 const alerts = rules.filter((rule) => 'alert' in rule)
 
 describe('the promtool tests', { skip: skipWithout({ promtool }), concurrency: 2 }, () => {
-  for (const file of globSync('test/*.test.yml', { cwd: FOLDER })) {
-    it(`hold for ${file.replace('test/', '')}`, () => {
-      const { status, output } = run(promtool as string, ['test', 'rules', file])
+  /**
+   * Each file tests the group of its name. promtool evaluates every group of a rule file at the test's interval, so with
+   * the others left out it takes a third of the time; run by hand, the files test all of the committed rules.
+   */
+  for (const group of ruleGroups(DEFAULT_SLOS)) {
+    const file = `${group.name.replace('tickscope-', '')}.test.yml`
+    it(`hold for ${group.name}`, async () => {
+      const rulesPath = join(scratch, `${group.name}.rules.yml`)
+      writeFileSync(rulesPath, stringify({ groups: [group] }))
+      const text = readFileSync(join(FOLDER, 'test', file), 'utf8')
+      const testPath = join(scratch, file)
+      writeFileSync(testPath, text.replace('../rules/tickscope.rules.yml', rulesPath))
+      const child = spawn(promtool as string, ['test', 'rules', testPath])
+      let output = ''
+      for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
+      const [status] = await once(child, 'close')
       assert.equal(status, 0, output)
     })
   }
@@ -203,7 +217,7 @@ describe('the rules and the queries of the runbooks', () => {
       ...Object.values(annotations)
         .join('\n')
         .matchAll(/printf `([^`]*)`/g),
-    ].map(([, promql]) => (promql as string).replaceAll('%s', 'x')),
+    ].map(([, promql]) => (promql as string).replaceAll('%q', '"x"')),
   )
   const typed = globSync('runbooks/*.md', { cwd: FOLDER }).flatMap((file) =>
     [...readFileSync(join(FOLDER, file), 'utf8').matchAll(/"\$PROMETHEUS" '([^']+)'/g)].map(

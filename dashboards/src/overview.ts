@@ -91,7 +91,7 @@ export function overviewDashboard(slos: Slos): Dashboard {
         .enable(true)
         .iconColor('red')
         .expr('ALERTS{alertname=~"Tickscope.+", alertstate="firing", severity="page"}')
-        .step('1s')
+        .step('5s')
         .titleFormat('{{alertname}}')
         .textFormat('{{service}} {{venue}}'),
     )
