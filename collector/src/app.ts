@@ -155,9 +155,10 @@ export function createCollector(given: CollectorOptions): Collector {
       onApplied: (batch, arrivedAtMonotonicMs) => detector.observe(batch, arrivedAtMonotonicMs),
     })
     const exposition = new Exposition({ state, own, clock, slos })
-    const traces = createTraceForwarder(options.otlpBackendUrl, (outcome) =>
-      own.count('tickscope_collector_traces_total', outcome),
-    )
+    const traces = createTraceForwarder({
+      backendUrl: options.otlpBackendUrl,
+      onOutcome: (outcome) => own.count('tickscope_collector_traces_total', outcome),
+    })
     const server = createServer({
       token,
       async takeBatch(body, gzip) {

@@ -20,7 +20,6 @@ export const TRACE_LIMITS = {
   inFlight: 16,
   /** Connections to the backend. */
   connections: 8,
-  /** Time the backend has for one request, waiting for a connection included. */
   timeoutMs: 10_000,
   /** Answer of the backend: what the OTLP specification lets a client accept. */
   answerBytes: 4 * 1024 * 1024,
@@ -44,11 +43,16 @@ export interface TraceForwarder {
 
 export type TraceOutcome = 'forwarded' | 'failed' | 'discarded'
 
-/** @param backendUrl base URL of the OTLP/HTTP backend, `/v1/traces` is added; undefined discards */
-export function createTraceForwarder(
-  backendUrl: string | undefined,
-  onOutcome: (outcome: TraceOutcome) => void,
-): TraceForwarder {
+export interface TraceOptions {
+  /** Base URL of the OTLP/HTTP backend, `/v1/traces` is added; undefined discards. */
+  readonly backendUrl: string | undefined
+  readonly onOutcome: (outcome: TraceOutcome) => void
+  /** Time the backend has for one request, waiting for a connection included. */
+  readonly timeoutMs?: number
+}
+
+export function createTraceForwarder(options: TraceOptions): TraceForwarder {
+  const { backendUrl, onOutcome, timeoutMs = TRACE_LIMITS.timeoutMs } = options
   const target = backendUrl === undefined ? undefined : new URL(`${backendUrl.replace(/\/+$/, '')}/v1/traces`)
   const pool =
     target &&
@@ -66,7 +70,7 @@ export function createTraceForwarder(
         path: target.pathname + target.search,
         headers: { 'content-type': type, ...(gzip && { 'content-encoding': 'gzip' }) },
         body,
-        signal: AbortSignal.timeout(TRACE_LIMITS.timeoutMs),
+        signal: AbortSignal.timeout(timeoutMs),
       })
       const bytes = Buffer.from(await answer.body.arrayBuffer())
       const ok = answer.statusCode >= 200 && answer.statusCode <= 299
@@ -82,12 +86,7 @@ export function createTraceForwarder(
     } catch (error) {
       onOutcome('failed')
       if ((error as Error).name === 'TimeoutError')
-        throw new RequestError(
-          504,
-          'BACKEND_TIMEOUT',
-          `the trace backend took longer than ${TRACE_LIMITS.timeoutMs} ms`,
-          1,
-        )
+        throw new RequestError(504, 'BACKEND_TIMEOUT', `the trace backend took longer than ${timeoutMs} ms`, 1)
       const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message
       throw new RequestError(502, 'BACKEND_UNREACHABLE', `the trace backend cannot be reached: ${why}`, 1)
     }

@@ -16,7 +16,7 @@ const HEAD_BYTES_MAX = 512
 
 const GROUP = /^#\[group (\d+), (\d+) bytes, crc ([0-9a-f]{8})\]\n/
 const GROUP_HEADER_BYTES_MAX = 80
-const GROUP_MARK = '\n#[group '
+const GROUP_MARK = '#[group '
 
 export function fileName(kind: FileKind, generation: number): string {
   return `${kind}-${`${generation}`.padStart(8, '0')}.hlog`
@@ -117,8 +117,8 @@ function groupAt(bytes: Buffer, at: number): Group | string {
  * a beginning, and a machine that lost power may leave zeros where data never arrived.
  */
 function isTorn(bytes: Buffer, at: number): boolean {
-  for (let mark = bytes.indexOf(GROUP_MARK, at); mark >= 0; mark = bytes.indexOf(GROUP_MARK, mark + 1)) {
-    if (typeof groupAt(bytes, mark + 1) !== 'string') return false
+  for (let mark = at; mark >= 0; mark = bytes.indexOf(GROUP_MARK, mark + 1)) {
+    if (typeof groupAt(bytes, mark) !== 'string') return false
   }
   const header = GROUP.exec(bytes.toString('latin1', at, at + GROUP_HEADER_BYTES_MAX))
   if (header) {

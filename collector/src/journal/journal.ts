@@ -137,9 +137,7 @@ export class Journal {
         refused: reject,
       })
       this.#queuedBytes += record.length
-      this.#writing ??= this.#drain().finally(() => {
-        this.#writing = undefined
-      })
+      this.#writing ??= this.#drain()
     })
   }
 
@@ -170,6 +168,8 @@ export class Journal {
       for (const { durable } of group) durable()
       if (this.#bytes >= this.#rotateAtBytes) await this.#rotate()
     }
+    // In the same turn as the look at the queue: a record that comes now starts another drain.
+    this.#writing = undefined
   }
 
   #takeGroup(): Waiting[] {

@@ -1,0 +1,71 @@
+/** The real Prometheus and Alertmanager, where the machine has them; with CI=true it must. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { accessSync, constants } from 'node:fs'
+import { createServer } from 'node:net'
+import { delimiter, join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { eventually } from './fixture.ts'
+
+/**
+ * Path of the first of these programs; undefined, and the test skipped with its reason, when there is none.
+ *
+ * @throws when there is none and CI=true
+ */
+export function programOrSkip(t: TestContext, ...names: readonly string[]): string | undefined {
+  for (const dir of (process.env.PATH ?? '').split(delimiter)) {
+    for (const name of names) {
+      try {
+        accessSync(join(dir, name), constants.X_OK)
+        return join(dir, name)
+      } catch {}
+    }
+  }
+  const reason = `${names[0]} is not on PATH (Debian: apt-get install prometheus prometheus-alertmanager)`
+  if (process.env.CI === 'true') throw new Error(reason)
+  t.skip(reason)
+  return undefined
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** Starts a server and waits until `readyUrl` answers 200; ends it with the test. */
+export async function startServer(t: TestContext, program: string, args: readonly string[], readyUrl: string) {
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let errors = ''
+  child.stderr.on('data', (text) => {
+    errors = `${errors}${text}`.slice(-4000)
+  })
+  t.after(() => end(child))
+  await eventually(`${program} answers`, async () => {
+    if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}: ${errors}`)
+    const response = await fetch(readyUrl).catch(() => undefined)
+    return response?.ok
+  })
+  return child
+}
+
+export async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill(signal)
+  await exited
+}
+
+/** What `promtool check metrics` says; empty when it has nothing to complain about. */
+export function promtoolComplaints(promtool: string, metrics: string): string {
+  try {
+    execFileSync(promtool, ['check', 'metrics'], { input: metrics, stdio: ['pipe', 'pipe', 'pipe'] })
+    return ''
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: Buffer; stderr: Buffer }
+    return `${stdout}${stderr}` || 'promtool failed'
+  }
+}
