@@ -27,7 +27,7 @@ const PAUSE_INDEX: ReadonlyMap<number | undefined, number> = new Map([
 ])
 
 export interface RuntimeOptions {
-  /** Period of the beat, ms; 0 leaves it, and the loop's utilisation, out. */
+  /** Period of the beat, ms; 0 leaves it out. */
   readonly loopSampleMs: number
   readonly intervalMs: number
 }
@@ -43,25 +43,21 @@ export function watchRuntime(recorder: Recorder, { loopSampleMs, intervalMs }: R
   const pauses = new PerformanceObserver((list) => record(list.getEntries()))
   pauses.observe({ entryTypes: ['gc'] })
 
-  const report = (atMs: number) => recorder.push(KIND.loop, 0, atMs, performance.nodeTiming.idleTime, epochMs())
-  let previousMs = nowMs()
-  let reportedMs = previousMs
-  let timer: NodeJS.Timeout | undefined
+  const report = () => recorder.push(KIND.loop, 0, nowMs(), performance.nodeTiming.idleTime, epochMs())
+  report()
+  const reports = setInterval(report, intervalMs).unref()
+  let beats: NodeJS.Timeout | undefined
   if (loopSampleMs > 0) {
-    report(previousMs)
-    timer = setInterval(() => {
+    let previousMs = nowMs()
+    beats = setInterval(() => {
       const atMs = nowMs()
       recorder.push(KIND.beat, 0, previousMs, atMs, 0)
       previousMs = atMs
-      if (atMs - reportedMs >= intervalMs) {
-        reportedMs = atMs
-        report(atMs)
-      }
-    }, loopSampleMs)
-    timer.unref()
+    }, loopSampleMs).unref()
   }
   return () => {
-    clearInterval(timer)
+    clearInterval(reports)
+    clearInterval(beats)
     record(pauses.takeRecords())
     pauses.disconnect()
   }

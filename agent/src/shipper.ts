@@ -131,7 +131,8 @@ export class Shipper {
       const body = restored?.body ?? (this.#frozen as FrozenBatch).body
       const answer = await this.#post(body)
       if (answer.kind === 'retry') {
-        this.#report(answer.reason)
+        // Not the first time: a connection that was closed while idle is no news.
+        if (backoffMs > BACKOFF_FIRST_MS) this.#report(answer.reason)
         await this.#sleep(Math.max(backoffMs * (0.8 + Math.random() * 0.4), answer.afterMs))
         backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)
         continue
@@ -162,13 +163,13 @@ export class Shipper {
     if (answer.kind === 'acknowledged') {
       this.#batches++
       if (this.#away) this.#options.log(`collector ${this.#options.collectorUrl} takes batches again`)
-      this.#away = false
     } else {
       this.#refused++
       // Said once: the reason is nearly always the same, and a bot's log is not the place to repeat it each second.
       if (this.#refused === 1)
         this.#options.log(`collector ${this.#options.collectorUrl} refused a batch: ${answer.reason}`)
     }
+    this.#away = false
     if (restored === undefined) {
       this.#sequence++
       this.#frozen = undefined
@@ -269,7 +270,7 @@ async function readAnswer(response: IncomingMessage): Promise<string> {
 
 function answerOf({ statusCode = 0, headers }: IncomingMessage, text: string): Answer {
   if (statusCode >= 200 && statusCode < 300) return { kind: 'acknowledged' }
-  const reason = `${statusCode} ${text.replaceAll(/\s+/g, ' ')}`.trim()
+  const reason = `${statusCode} ${text.replaceAll(/[\p{Cc}\s]+/gu, ' ')}`.trim()
   if (statusCode >= 300 && statusCode < 500 && statusCode !== 408 && statusCode !== 429)
     return { kind: 'refused', reason }
   const seconds = Number(headers['retry-after'])

@@ -80,77 +80,6 @@ for (const inline of [false, true]) {
       assert.equal(said.filter((line) => line.includes('takes batches again')).length, 1)
     })
 
-    it('sends the very same bytes again until they are acknowledged', async () => {
-      const bodies: string[] = []
-      collector.behaviour = ({ body, batch }) => {
-        if (batch.sequence === 1) bodies.push(body)
-        return { status: bodies.length < 4 ? 503 : 200, headers: { 'retry-after': '0' } }
-      }
-      const agent = await start({ inline })
-      const orders = await trade(agent, 50)
-      assert.equal((await agent.stop()).acknowledged, true)
-      assert.equal(bodies.length, 4)
-      assert.equal(new Set(bodies).size, 1)
-      assert.deepEqual(counted(), allOf(orders))
-    })
-
-    it('is applied once when the answer was lost after the batch was taken', async () => {
-      const cut = new Set<number>()
-      collector.behaviour = ({ batch: { sequence } }) => {
-        if (sequence % 2 === 0 || cut.has(sequence)) return { status: 200 }
-        cut.add(sequence)
-        return undefined
-      }
-      const agent = await start({ inline })
-      const orders = await trade(agent, 60)
-      assert.equal((await agent.stop()).acknowledged, true)
-      const twice = collector.received.filter(({ applied }) => !applied)
-      assert.equal(twice.length, cut.size)
-      for (const { batch, body } of twice) {
-        assert.deepEqual(
-          collector.received.filter((it) => it.batch.sequence === batch.sequence).map((it) => it.body),
-          [body, body],
-        )
-      }
-      assert.deepEqual(counted(), allOf(orders))
-    })
-
-    it('is applied once when the answer comes after the agent gave up on it', async () => {
-      let late = 0
-      collector.behaviour = async ({ batch: { sequence } }) => {
-        if (sequence === 1 && late++ === 0) await delay(300)
-        return { status: 200 }
-      }
-      const agent = await start({ inline, requestTimeoutMs: 100 })
-      const orders = await trade(agent, 50)
-      assert.equal((await agent.stop()).acknowledged, true)
-      await collector.until(() => collector.received.filter(({ batch }) => batch.sequence === 1).length >= 2)
-      assert.deepEqual(counted(), allOf(orders))
-    })
-
-    it('does not press a batch on a collector that refuses it: says so once, counts it and goes on', async () => {
-      collector.behaviour = ({ batch: { sequence } }) =>
-        sequence <= 2 ? { status: 400, body: 'batch: top level: no' } : { status: 200 }
-      const agent = await start({ inline })
-      await collector.until(() => collector.received.length > 0)
-      const orders = await trade(agent, 10)
-      const { acknowledged, refused } = await agent.stop()
-      assert.deepEqual({ acknowledged, refused }, { acknowledged: false, refused: 2 })
-      assert.deepEqual(said, [`collector ${collector.url} refused a batch: 400 batch: top level: no`])
-      assert.deepEqual(counted(), allOf(orders))
-      assert.equal(collector.received[0]?.batch.sequence, 3)
-    })
-
-    it('tries again what was answered 408, 429 or 5xx', async () => {
-      const statuses = [408, 429, 500, 502]
-      collector.behaviour = () => ({ status: statuses.shift() ?? 200 })
-      const agent = await start({ inline })
-      const orders = await trade(agent, 10)
-      assert.equal((await agent.stop()).acknowledged, true)
-      assert.deepEqual(statuses, [])
-      assert.deepEqual(counted(), allOf(orders))
-    })
-
     it('keeps unacknowledged batches on disk at stop, and the next agent delivers them first, once', async () => {
       const first = await start({ inline, spillDir: dir })
       let orders = await trade(first, 20)
@@ -185,6 +114,79 @@ for (const inline of [false, true]) {
     })
   })
 }
+
+describe('a batch in flight', () => {
+  it('sends the very same bytes again until they are acknowledged', async () => {
+    const bodies: string[] = []
+    collector.behaviour = ({ body, batch }) => {
+      if (batch.sequence === 1) bodies.push(body)
+      return { status: bodies.length < 4 ? 503 : 200, headers: { 'retry-after': '0' } }
+    }
+    const agent = await start()
+    const orders = await trade(agent, 50)
+    assert.equal((await agent.stop()).acknowledged, true)
+    assert.equal(bodies.length, 4)
+    assert.equal(new Set(bodies).size, 1)
+    assert.deepEqual(counted(), allOf(orders))
+  })
+
+  it('is applied once when the answer was lost after the batch was taken', async () => {
+    const cut = new Set<number>()
+    collector.behaviour = ({ batch: { sequence } }) => {
+      if (sequence % 2 === 0 || cut.has(sequence)) return { status: 200 }
+      cut.add(sequence)
+      return undefined
+    }
+    const agent = await start()
+    const orders = await trade(agent, 60)
+    assert.equal((await agent.stop()).acknowledged, true)
+    const twice = collector.received.filter(({ applied }) => !applied)
+    assert.equal(twice.length, cut.size)
+    for (const { batch, body } of twice) {
+      assert.deepEqual(
+        collector.received.filter((it) => it.batch.sequence === batch.sequence).map((it) => it.body),
+        [body, body],
+      )
+    }
+    assert.deepEqual(counted(), allOf(orders))
+  })
+
+  it('is applied once when the answer comes after the agent gave up on it', async () => {
+    let late = 0
+    collector.behaviour = async ({ batch: { sequence } }) => {
+      if (sequence === 1 && late++ === 0) await delay(300)
+      return { status: 200 }
+    }
+    const agent = await start({ requestTimeoutMs: 100 })
+    const orders = await trade(agent, 50)
+    assert.equal((await agent.stop()).acknowledged, true)
+    await collector.until(() => collector.received.filter(({ batch }) => batch.sequence === 1).length >= 2)
+    assert.deepEqual(counted(), allOf(orders))
+  })
+
+  it('does not press a batch on a collector that refuses it: says so once, counts it and goes on', async () => {
+    collector.behaviour = ({ batch: { sequence } }) =>
+      sequence <= 2 ? { status: 400, body: 'batch: top level: no' } : { status: 200 }
+    const agent = await start()
+    await collector.until(() => collector.received.length > 0)
+    const orders = await trade(agent, 10)
+    const { acknowledged, refused } = await agent.stop()
+    assert.deepEqual({ acknowledged, refused }, { acknowledged: false, refused: 2 })
+    assert.deepEqual(said, [`collector ${collector.url} refused a batch: 400 batch: top level: no`])
+    assert.deepEqual(counted(), allOf(orders))
+    assert.equal(collector.received[0]?.batch.sequence, 3)
+  })
+
+  it('tries again what was answered 408, 429 or 5xx', async () => {
+    const statuses = [408, 429, 502]
+    collector.behaviour = () => ({ status: statuses.shift() ?? 200 })
+    const agent = await start()
+    const orders = await trade(agent, 10)
+    assert.equal((await agent.stop()).acknowledged, true)
+    assert.deepEqual(statuses, [])
+    assert.deepEqual(counted(), allOf(orders))
+  })
+})
 
 describe('an agent whose collector never existed', () => {
   it('does not hold up the bot, says so once, and stops when its time is over', async () => {
