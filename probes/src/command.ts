@@ -123,10 +123,11 @@ async function runProbe<Options extends CommonOptions>(
     note,
     progress: progress.show,
   }
-  if (serve) announce({ event: 'ready', probe: probe.name, url: options.url })
   let measurement: Measurement
   try {
-    measurement = await probe.run(options, context)
+    const running = probe.run(options, context)
+    if (serve) announce({ event: 'ready', probe: probe.name, url: options.url })
+    measurement = await running
   } catch (error) {
     progress.end()
     await reporter.stop()
@@ -145,7 +146,7 @@ async function runProbe<Options extends CommonOptions>(
     startedAtMs,
     durationMs: Math.round(durationNs / 1e6),
     environment: fingerprint,
-    controls: judgeControls(before, after, durationNs, measurement.all.slip),
+    controls: judgeControls(before, after, durationNs, measurement.slip),
   })
   process.stdout.write(`${options.json ? JSON.stringify(result) : resultText(result, process.stdout)}\n`)
   return result.budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok

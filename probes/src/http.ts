@@ -191,6 +191,7 @@ class HttpRun {
         signed: this.#signer?.algorithm ?? false,
       },
       all: Tally.merged(this.#modes.map((mode) => this.#tallies[mode])),
+      slip: loop.slip,
       rows: this.#modes.map((mode) => ({ mode: modeOf(mode, this.#tallies[mode]), tally: this.#tallies[mode] })),
       headline: this.#headline,
       budgets: judgeBudget(slos.api_rtt, this.#headline, this.#tallies[this.#headline]),

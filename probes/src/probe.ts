@@ -37,6 +37,9 @@ export interface LatencyProbe<Options extends CommonOptions> {
   readonly description: string
   /** Adds the probe's own flags and examples. */
   configure(command: Command): void
-  /** @throws UserError when the target cannot be measured at all, or an option is wrong */
+  /**
+   * @throws UserError at once when an option is wrong, so that a service is never ready with it; as a rejection when the
+   *   target cannot be measured at all
+   */
   run(options: Options, context: ProbeContext): Promise<Measurement>
 }

@@ -6,7 +6,14 @@
  * and each row repeats its boundary, clock, modes and losses, so that no figure travels without them.
  */
 import { styleText } from 'node:util'
-import { formatNs, type LatencySlo, type LatencySummary, type SloId, summarize } from '@tickscope/contract'
+import {
+  formatNs,
+  type LatencyHistogram,
+  type LatencySlo,
+  type LatencySummary,
+  type SloId,
+  summarize,
+} from '@tickscope/contract'
 import { CLOCK } from './clock.ts'
 import type { ControlReport } from './controls.ts'
 import { type Environment, environmentText } from './environment.ts'
@@ -65,6 +72,8 @@ export interface Measurement {
   /** How it was measured: rate, arrivals, warm-up, … */
   readonly settings: { readonly [setting: string]: unknown }
   readonly all: Tally
+  /** How late every send was, answered or not: whether the probe itself disturbed the run. */
+  readonly slip: LatencyHistogram
   readonly rows: readonly { readonly mode: Mode; readonly tally: Tally }[]
   /** Name of the row a bot's own requests compare with; its budgets are judged, and a service reports it. */
   readonly headline: string

@@ -121,6 +121,12 @@ describe('a single run of the http probe', () => {
     ['an unreachable venue', [], 3, /^probe: http:\/\/127\.0\.0\.1:1 cannot be reached: connect ECONNREFUSED/],
     ['an unknown flag', ['--fast'], 2, /^probe: unknown option '--fast'/],
     ['a collector that is no URL', ['--collector', 'here'], 2, /^probe: agent option collectorUrl is 'here'/],
+    [
+      'a path of a service that is none',
+      ['--serve', '--path', 'x'],
+      2,
+      /^probe: --path is 'x', it must begin with \/$/m,
+    ],
     ['a missing configuration', ['--config', '/no/such'], 2, /^probe: config file \/no\/such cannot be read/],
   ] as const) {
     it(`refuses ${what} in one sentence`, async () => {

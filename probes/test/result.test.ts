@@ -24,6 +24,7 @@ function resultOf(tally: Tally): ProbeResult {
       target: 'http://h/',
       settings: { ratePerSecond: 10 },
       all: tally,
+      slip: tally.slip,
       rows: [{ mode: MODE, tally }],
       headline: 'warm',
       budgets: judgeBudget(SLO, 'warm', tally),
