@@ -53,7 +53,7 @@ export interface AgentOptions {
   readonly traces?: boolean | undefined
   /** Time between batches, 10 … 60,000 ms; 1,000 by default. */
   readonly intervalMs?: number | undefined
-  /** Records that can wait for the drain: a power of two, 64 … 131,072; 16,384 by default. 80 bytes each. */
+  /** Records that can wait for the drain: a power of two, 64 … 131,072; 16,384 by default. 88 bytes each. */
   readonly ringSlots?: number | undefined
   /**
    * Drain on the bot's own thread, for a machine of one core: no second thread, but each order then costs its thread
