@@ -8,6 +8,7 @@
  */
 import { announce, EXIT, loadSlos, stopRequested, summarize, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
+import { addBypassCommand } from './bypass/command.ts'
 import { nowNs } from './clock.ts'
 import { type ControlSample, judgeControls, sampleControls } from './controls.ts'
 import { collectEnvironment } from './environment.ts'
