@@ -44,7 +44,7 @@ export interface ShipperResult {
 }
 
 const BACKOFF_FIRST_MS = 100
-const BACKOFF_MAX_MS = 2_000
+const BACKOFF_MAX_MS = 1_000
 /** A collector may ask for a longer pause than ours, up to this. */
 const RETRY_AFTER_MAX_MS = 30_000
 /** Bytes of an answer that are read, for the log. */
