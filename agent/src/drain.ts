@@ -300,7 +300,12 @@ export class Drain {
   ): void {
     const copy = () => this.#copy(kind, this.#endpoints[endpoint] ?? '', outcome)
     if (suspects.length > 0) {
-      const record = copy()
+      const whole = copy()
+      // Of a record that is not whole only the parts that were over budget are known to be sound.
+      const sound = (i: number) =>
+        suspects.some(({ slo }) => (slo === 'processing' ? i <= INSTANT.sent : i >= INSTANT.sent))
+      const record =
+        durationNs >= 0 ? whole : { ...whole, instantsNs: whole.instantsNs.map((ns, i) => (sound(i) ? ns : -1)) }
       const settle = (causes: readonly Cause[]) => this.#sink.breached(record, suspects, causes)
       this.#judge.add({ suspects, settle }, nowMs())
     } else if (durationNs >= 0) this.#sink.finished(kind, durationNs, copy)

@@ -25,11 +25,17 @@ function create({ slots = 1024, beatMs = 1 } = {}) {
   const ring = openRing(createRingMemory(slots), slots)
   const series = new SeriesSet(boundCells(bucketBoundsNs(DEFAULT_SLOS)))
   const judge = new Judge(DEFAULT_SLOS)
-  const seen = { finished: [] as Finished[], slow: [] as Finished[], breached: [] as { slo: string; cause: string }[] }
+  const seen = {
+    finished: [] as Finished[],
+    slow: [] as Finished[],
+    breached: [] as { slo: string; cause: string }[],
+    slowRecords: [] as Finished[],
+  }
   const sink: DrainSink = {
     finished: (_kind, _durationNs, copy) => void seen.finished.push(copy()),
     slowTick: (record) => void seen.slow.push(record),
-    breached: (_record, suspects, causes) => {
+    breached: (record, suspects, causes) => {
+      seen.slowRecords.push(record)
       for (const [i, { slo }] of suspects.entries()) seen.breached.push({ slo, cause: causes[i] as string })
     },
     loop() {},
@@ -189,6 +195,17 @@ describe('the drain', () => {
       { slo: 'processing', cause: 'unattributed' },
       { slo: 'api_rtt', cause: 'venue' },
     ])
+  })
+
+  it('shows of a broken record that is over budget only the part that is sound', async () => {
+    const { recorder, seen, take } = create()
+    orderAt(recorder, [1, Number.NaN, 3, 2, 5, 6, 7, 70])
+    orderAt(recorder, [1, 2, 3, 4, 5, 6, 70, 7])
+    await take()
+    const [late, slow] = seen.slowRecords.map(({ instantsNs }) => instantsNs.map((ns) => ns / 1e6))
+    const unset = -1e-6
+    assert.deepEqual(late, [unset, unset, unset, unset, unset, unset, 7, 70])
+    assert.deepEqual(slow, [1, 2, 3, 4, 5, 6, 70, unset])
   })
 
   it('shows a quiet tick slower than the processing budget, without calling it a breach', async () => {
