@@ -14,41 +14,47 @@ import {
   type LatencySummary,
 } from '@tickscope/contract'
 
+/** Where `CellCounts.from` gathers cells before it knows how many there are. */
+const scratchCells = new Uint16Array(CELL_COUNT)
+const scratchCounts = new Float64Array(CELL_COUNT)
+
 export class CellCounts {
   /** Cells in use, ascending; the first `size` entries count. */
   #cells: Uint16Array
   #counts: Float64Array
-  #size = 0
+  #size: number
   count = 0
   sumNs = 0
 
-  private constructor(capacity: number) {
-    this.#cells = new Uint16Array(capacity)
-    this.#counts = new Float64Array(capacity)
+  private constructor(cells: Uint16Array, counts: Float64Array) {
+    this.#cells = cells
+    this.#counts = counts
+    this.#size = cells.length
   }
 
   static from(histogram: LatencyHistogram): CellCounts {
-    let used = 0
-    for (let cell = 0; cell <= histogram.maxCell; cell++) if (histogram.counts[cell] !== 0) used++
-    const result = new CellCounts(used)
-    for (let cell = 0; cell <= histogram.maxCell; cell++) {
-      const n = histogram.counts[cell] as number
+    const { counts, maxCell } = histogram
+    let size = 0
+    for (let cell = 0; cell <= maxCell; cell++) {
+      const n = counts[cell] as number
       if (n === 0) continue
-      result.#cells[result.#size] = cell
-      result.#counts[result.#size++] = n
+      scratchCells[size] = cell
+      scratchCounts[size++] = n
     }
+    const result = new CellCounts(scratchCells.slice(0, size), scratchCounts.slice(0, size))
     result.count = histogram.count
     result.sumNs = histogram.sumNs
     return result
   }
 
   static empty(): CellCounts {
-    return new CellCounts(0)
+    return new CellCounts(new Uint16Array(0), new Float64Array(0))
   }
 
   copy(): CellCounts {
-    const result = new CellCounts(0)
-    result.add(this)
+    const result = new CellCounts(this.#cells.slice(0, this.#size), this.#counts.slice(0, this.#size))
+    result.count = this.count
+    result.sumNs = this.sumNs
     return result
   }
 
@@ -73,13 +79,19 @@ export class CellCounts {
 
   /** @returns how many cells of `other` are not here; adds the others when `apply` */
   #addKnown(other: CellCounts, apply: boolean): number {
+    const cells = this.#cells
+    const counts = this.#counts
+    const size = this.#size
+    const theirCells = other.#cells
+    const theirCounts = other.#counts
+    const theirSize = other.#size
     let missing = 0
     let at = 0
-    for (let i = 0; i < other.#size; i++) {
-      const cell = other.#cells[i] as number
-      while (at < this.#size && (this.#cells[at] as number) < cell) at++
-      if (at === this.#size || this.#cells[at] !== cell) missing++
-      else if (apply) this.#counts[at] = (this.#counts[at] as number) + (other.#counts[i] as number)
+    for (let i = 0; i < theirSize; i++) {
+      const cell = theirCells[i] as number
+      while (at < size && (cells[at] as number) < cell) at++
+      if (at === size || cells[at] !== cell) missing++
+      else if (apply) counts[at] = (counts[at] as number) + (theirCounts[i] as number)
     }
     return missing
   }

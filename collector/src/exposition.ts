@@ -117,7 +117,7 @@ export class OwnMetrics {
       collect() {
         this.reset()
         this.inc({ from: 'sums' }, state.overflows)
-        this.inc({ from: 'windows' }, state.windows.skipped)
+        this.inc({ from: 'windows' }, state.windows.leftOut)
       },
     })
     this.#journalSync = new Histogram({

@@ -116,7 +116,7 @@ export class State {
   readonly resources = new Map<string, ResourceState>()
   /** By `episodeKey`, in the order they began. */
   readonly episodes = new Map<string, Episode>()
-  readonly windows: WindowBudget = { cells: 0, skipped: 0 }
+  readonly windows: WindowBudget = { cells: 0, leftOut: 0 }
   /** Cells of all cumulative histograms. */
   cells = 0
   /** Sequence numbers that never came: batches that were sent and nobody has. */

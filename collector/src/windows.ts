@@ -3,22 +3,22 @@
  *
  * A second is the whole second of the collector's monotonic clock in which an interval arrived; a window of 10 s is the
  * current second and the nine before it. Merging them is exact, so a quantile over a window is the quantile of all its
- * events. Costs 10 bytes per cell in use and second, and at most `WINDOW_CELLS_MAX` cells over all series: beyond it,
- * intervals are left out of the windows (never out of the cumulative histograms) and counted.
+ * events. Costs 10 bytes per cell in use and second, and at most `WINDOW_CELLS_MAX` cells over all series: beyond it a
+ * series gives up its own oldest seconds for the newest (never anything of the cumulative histograms), which is counted.
  */
 import { QUANTILE_WINDOWS_SECONDS } from '@tickscope/contract'
 import type { CellCounts, CellSum } from './cells.ts'
 
 const LONGEST_SECONDS = Math.max(...QUANTILE_WINDOWS_SECONDS)
 
-/** 8 M cells are 80 MB: a thousand busy series (130 cells a second each) for a minute. */
+/** 8 M cells are 80 MB: a minute of a thousand series of some 150 events a second. */
 export const WINDOW_CELLS_MAX = 8_000_000
 
 /** What all windows of a collector hold together. */
 export interface WindowBudget {
   cells: number
-  /** Intervals that found no room. */
-  skipped: number
+  /** Intervals left out of windows that should hold them. */
+  leftOut: number
 }
 
 interface Slot {
@@ -36,9 +36,9 @@ export class SlidingWindow {
 
   add(cells: CellCounts, nowMs: number): void {
     this.expire(nowMs)
-    if (this.#budget.cells + cells.size > WINDOW_CELLS_MAX) {
-      this.#budget.skipped++
-      return
+    while (this.#budget.cells + cells.size > WINDOW_CELLS_MAX) {
+      this.#budget.leftOut++
+      if (!this.#dropOldest()) return
     }
     const second = Math.floor(nowMs / 1000)
     const last = this.#slots.at(-1)
@@ -56,13 +56,17 @@ export class SlidingWindow {
   /** Drops what no window can see. */
   expire(nowMs: number): void {
     const oldest = Math.floor(nowMs / 1000) - LONGEST_SECONDS + 1
-    while (this.#slots[0] && this.#slots[0].second < oldest) {
-      this.#budget.cells -= (this.#slots.shift() as Slot).cells.size
-    }
+    while (this.#slots[0] && this.#slots[0].second < oldest) this.#dropOldest()
   }
 
   clear(): void {
-    this.expire(Number.POSITIVE_INFINITY)
+    while (this.#dropOldest()) {}
+  }
+
+  #dropOldest(): boolean {
+    const slot = this.#slots.shift()
+    this.#budget.cells -= slot?.cells.size ?? 0
+    return slot !== undefined
   }
 
   /**

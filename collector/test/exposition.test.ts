@@ -57,7 +57,7 @@ function family(metrics: string, name: string): string[] {
     .filter((line) => new RegExp(`^(# \\w+ )?${name}(_bucket|_sum|_count|_total)?[{ ]`).test(line))
 }
 
-describe('GET /metrics', () => {
+describe('GET /metrics', { concurrency: true }, () => {
   it('exposes every metric of the catalogue with its help, type and labels, and passes promtool', async (t) => {
     const { url } = await startCollector(t)
     assert.equal((await postBatch(url, everything())).status, 200)

@@ -133,6 +133,13 @@ describe('POST /v1/batches', () => {
     )
   })
 
+  it('turns a flood of bad sequences into a few notes', async (t) => {
+    const { url, notes } = await startCollector(t)
+    for (let n = 1; n <= 60; n++) await postBatch(url, batchOf({ sequence: n * 2 }))
+    assert.equal((await getSummary(url)).lostBatches, 60)
+    assert.ok(notes.length <= 20, `${notes.length} notes`)
+  })
+
   it('takes gzip', async (t) => {
     const { url } = await startCollector(t)
     const body = gzipSync(JSON.stringify(batchOf({ counters: ticks(7) })))

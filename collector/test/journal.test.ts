@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { decodeBatch } from '@tickscope/contract'
@@ -265,7 +265,7 @@ describe('the journal', () => {
         )
         assert.deepEqual(readFileSync(damagedPath), damaged)
       }),
-      { numRuns: 400 },
+      { numRuns: 250 },
     )
   })
 
@@ -290,7 +290,7 @@ describe('the journal', () => {
           }
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 250 },
     )
   })
 
@@ -357,6 +357,27 @@ describe('the journal', () => {
       }),
       { numRuns: 25 },
     )
+  })
+
+  it('starts from whatever a crash during rotation or compaction leaves, and finishes it', async (t) => {
+    const { dir, state } = await writtenDir(t, [numbered(1), numbered(2)])
+    const expected = contents(state)
+    const second = join(dir, fileName('journal', 2))
+    const snapshot = join(dir, fileName('snapshot', 2))
+    const head = readFileSync(join(dir, fileName('journal', 1))).subarray(0, 150)
+    for (const bytes of [Buffer.alloc(0), Buffer.from(head.toString().replace('generation 1', 'generation 2'))]) {
+      rmSync(snapshot, { force: true })
+      writeFileSync(second, bytes)
+      writeFileSync(`${snapshot}.tmp`, 'half a snapshot')
+      const { state: recovered, close } = await openJournal(t, dir)
+      assert.deepEqual(contents(recovered), expected)
+      assert.equal(existsSync(`${snapshot}.tmp`), false)
+      await eventually('the snapshot that was not finished', () => existsSync(snapshot))
+      await close()
+      const again = await openJournal(t, dir)
+      assert.deepEqual(contents(again.state), expected)
+      await again.close()
+    }
   })
 
   it('says which file is missing rather than start without it', async (t) => {

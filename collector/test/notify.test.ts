@@ -53,7 +53,7 @@ function slowSecond(sequence: number, firstBreachAtMs?: number) {
 
 const pagesOf = (peer: Peer) => peer.received.map(({ body }) => JSON.parse(body.toString()) as Webhook)
 
-describe('a page', () => {
+describe('a page', { concurrency: true }, () => {
   it('reaches a webhook in the form of Alertmanager, once, and its end after the hold time', async (t) => {
     const pager = await startPeer(t)
     pager.answer = (_request, n) => ({ status: n === 1 ? 500 : 200 })

@@ -37,7 +37,7 @@ async function withBackend(t: TestContext) {
   return { backend, url }
 }
 
-describe('POST /v1/traces', () => {
+describe('POST /v1/traces', { concurrency: true }, () => {
   it('passes bodies on byte for byte, in both encodings, plain and gzip', async (t) => {
     const { backend, url } = await withBackend(t)
     const bytes = randomBytes(10_000)
