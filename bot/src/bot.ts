@@ -73,6 +73,8 @@ export interface Summary {
   readonly ordersUnknown: number
   readonly ordersUnsent: number
   readonly cancelsSent: number
+  /** Tick-to-trade of the first order, which ran on code not compiled yet; `null` when there was none. */
+  readonly firstTickToTradeNs: number | null
   readonly fills: number
   /** Measurements the agent lost. */
   readonly dropped: number
@@ -572,6 +574,7 @@ class LiveBot implements Bot {
     return {
       ticksReceived: this.#ticksReceived,
       ...{ ordersSent, ordersAcked, ordersRejected, ordersUnknown, ordersUnsent, cancelsSent },
+      firstTickToTradeNs: ordersSent === 0 ? null : Math.round(this.#gateway.firstTickToTradeMs * 1e6),
       fills: this.#fills,
       dropped,
       gaps: gaps + this.#earlier.gaps,

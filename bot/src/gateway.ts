@@ -56,6 +56,9 @@ export class Gateway {
   cancelsSent = 0
   /** Calls not answered yet. */
   pending = 0
+  /** Tick-to-trade of the first order, ms: the cold one. `NaN` before it. */
+  firstTickToTradeMs = Number.NaN
+  #first: Order | undefined
   readonly #options: GatewayOptions
   readonly #createInstants: CallInstants
   readonly #cancelInstants: CallInstants
@@ -66,7 +69,7 @@ export class Gateway {
     this.#createInstants = {
       encoded: (atMs, slot) => agent.markAt(slot, INSTANT.encoded, atMs),
       sent: (atMs, slot) => {
-        this.ordersSent++
+        if (this.ordersSent++ === 0) this.firstTickToTradeMs = atMs - this.#first!.createdAtMs
         agent.markAt(slot, INSTANT.sent, atMs)
       },
       acked: (atMs, slot) => agent.markAt(slot, INSTANT.acked, atMs),
@@ -83,6 +86,7 @@ export class Gateway {
   /** Hot path: signs and writes one order. @param slot the agent's, `checked` already marked; closed with the answer */
   create(market: Market, order: Order, slot: number): void {
     const quote = order.kind === 'quote'
+    this.#first ??= order
     this.pending++
     this.#options.rest
       .createOrder(

@@ -190,43 +190,43 @@ export function decide(view: MarketView, params: MarketMakerParams, out: Decisio
   const ownAskTicks = taking && out.takeSide === 'ask' ? Math.min(view.ownAskTicks, out.takeTicks) : view.ownAskTicks
   const bidLimit = Math.min(view.askTicks, ownAskTicks) - step
   const askLimit = Math.max(view.bidTicks, ownBidTicks) + step
-  const bidTarget = Math.min(reservation - half, bidLimit, params.priceMaxTicks)
-  const askTarget = Math.max(reservation + half, askLimit, params.priceMinTicks)
+  const bidTarget = reservation - half
+  const askTarget = reservation + half
+  const bidPrice = Math.floor(Math.min(bidTarget, bidLimit, params.priceMaxTicks) / step) * step
+  const askPrice = Math.ceil(Math.max(askTarget, askLimit, params.priceMinTicks) / step) * step
 
   if (hasBid) {
-    const age = view.nowMs - view.quoteBidAtMs
-    const danger = view.quoteBidTicks > reservation - params.dangerTicks
+    const quote = view.quoteBidTicks
+    const danger = quote > reservation - params.dangerTicks
     const moved =
-      bidTarget >= view.quoteBidTicks + step + params.requoteTicks ||
-      bidTarget <= view.quoteBidTicks - params.requoteTicks
-    if (bidTarget < params.priceMinTicks || danger || (moved && age >= params.quoteLifeMs)) out.cancelBid = true
+      (bidPrice > quote && bidTarget >= quote + step + params.requoteTicks) || bidTarget <= quote - params.requoteTicks
+    const lived = view.nowMs - view.quoteBidAtMs >= params.quoteLifeMs
+    out.cancelBid = danger || bidPrice < params.priceMinTicks || (moved && lived)
   }
   if (hasAsk) {
-    const age = view.nowMs - view.quoteAskAtMs
-    const danger = view.quoteAskTicks < reservation + params.dangerTicks
+    const quote = view.quoteAskTicks
+    const danger = quote < reservation + params.dangerTicks
     const moved =
-      askTarget <= view.quoteAskTicks - step - params.requoteTicks ||
-      askTarget >= view.quoteAskTicks + params.requoteTicks
-    if (askTarget > params.priceMaxTicks || danger || (moved && age >= params.quoteLifeMs)) out.cancelAsk = true
+      (askPrice < quote && askTarget <= quote - step - params.requoteTicks) || askTarget >= quote + params.requoteTicks
+    const lived = view.nowMs - view.quoteAskAtMs >= params.quoteLifeMs
+    out.cancelAsk = danger || askPrice > params.priceMaxTicks || (moved && lived)
   }
 
   // A side being replaced keeps counting until the venue confirms its cancel: the position limit holds whichever of
   // the two trades.
   if ((!hasBid || out.cancelBid) && view.liveBuys < params.maxLivePerSide) {
-    const price = Math.floor(bidTarget / step) * step
     const room = out.takeSide === 'bid' ? buyRoomHundredths - out.takeSizeHundredths : buyRoomHundredths
     const size = wholeContracts(Math.min(params.quoteSizeHundredths, room))
-    if (size > 0 && price >= params.priceMinTicks) {
-      out.bidTicks = price
+    if (size > 0 && bidPrice >= params.priceMinTicks) {
+      out.bidTicks = bidPrice
       out.bidSizeHundredths = size
     }
   }
   if ((!hasAsk || out.cancelAsk) && view.liveSells < params.maxLivePerSide) {
-    const price = Math.ceil(askTarget / step) * step
     const room = out.takeSide === 'ask' ? sellRoomHundredths - out.takeSizeHundredths : sellRoomHundredths
     const size = wholeContracts(Math.min(params.quoteSizeHundredths, room))
-    if (size > 0 && price <= params.priceMaxTicks) {
-      out.askTicks = price
+    if (size > 0 && askPrice <= params.priceMaxTicks) {
+      out.askTicks = askPrice
       out.askSizeHundredths = size
     }
   }

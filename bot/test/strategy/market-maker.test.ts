@@ -136,6 +136,17 @@ test('a quote just placed is left alone while nothing changes', () => {
   )
 })
 
+test('a quote is never replaced by one at the same price', () => {
+  fc.assert(
+    fc.property(anyView, (view) => {
+      const d = decided(view)
+      if (d.cancelBid && d.bidSizeHundredths > 0) assert.notEqual(d.bidTicks, view.quoteBidTicks)
+      if (d.cancelAsk && d.askSizeHundredths > 0) assert.notEqual(d.askTicks, view.quoteAskTicks)
+    }),
+    { numRuns: 2000 },
+  )
+})
+
 test('a side with cancels on their way waits for them', () => {
   assert.equal(decided(calm({ liveBuys: 3 })).bidSizeHundredths, 0)
   assert.ok(decided(calm({ liveBuys: 2 })).bidSizeHundredths > 0)
