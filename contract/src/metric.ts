@@ -29,6 +29,46 @@ export type Cause = (typeof CAUSES)[number]
 export const DROP_REASONS = ['ring_full', 'clock', 'incomplete', 'series_limit', 'span_limit'] as const
 export type DropReason = (typeof DROP_REASONS)[number]
 
+/** Probes that report to a collector. */
+export const PROBES = ['http', 'feed', 'order', 'load', 'jitter', 'route'] as const
+/** What a probe times; each probe documents its own. `total` is the response, from the intended send. */
+export const PROBE_PHASES = [
+  'dns',
+  'tcp',
+  'tls',
+  'ttfb',
+  'body',
+  'connect',
+  'subscribe',
+  'message_age',
+  'inter_arrival',
+  'silent_gap',
+  'reconnect',
+  'place_ack',
+  'place_seen',
+  'cancel_ack',
+  'cancel_seen',
+  'wake',
+  'service',
+  'slip',
+  'total',
+] as const
+/** Ways a message can travel between two processes, as the bypass probe names them. */
+export const BYPASS_PATHS = [
+  'udp_blocking',
+  'udp_epoll',
+  'udp_spinning',
+  'udp_busy_poll',
+  'tcp_blocking',
+  'tcp_spinning',
+  'io_uring',
+  'af_xdp_generic',
+  'af_xdp_native',
+  'dpdk_af_packet',
+  'dpdk_af_xdp',
+  'dpdk_memif',
+] as const
+
 const definitions = {
   tickscope_ticks_total: {
     type: 'counter',
@@ -121,19 +161,31 @@ const definitions = {
     type: 'histogram',
     unit: 'seconds',
     help: 'Phases of a probe; total is from the intended send, slip is how late the probe itself was.',
-    labels: { probe: ['http'], phase: ['dns', 'tcp', 'tls', 'ttfb', 'body', 'service', 'slip', 'total'] },
+    labels: { probe: PROBES, phase: PROBE_PHASES },
   },
   tickscope_probe_requests_total: {
     type: 'counter',
     unit: 'count',
     help: 'Requests of a probe, by outcome.',
-    labels: { probe: ['http'], outcome: ['ok', 'error', 'timeout', 'dropped'] },
+    labels: { probe: PROBES, outcome: ['ok', 'error', 'timeout', 'dropped'] },
   },
   tickscope_probe_up: {
     type: 'gauge',
     unit: 'count',
     help: 'Whether the last request of the probe succeeded.',
-    labels: { probe: ['http'] },
+    labels: { probe: PROBES },
+  },
+  tickscope_bypass_rtt_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    help: 'Round trip of one message between two processes of this machine, from its actual send, by path.',
+    labels: { path: BYPASS_PATHS },
+  },
+  tickscope_bypass_gain_ratio: {
+    type: 'gauge',
+    unit: 'ratio',
+    help: 'Time of a path as a share of the blocking kernel socket, set only where the interval excludes none.',
+    labels: { path: BYPASS_PATHS, quantile: ['0.5'] },
   },
   tickscope_collector_batches_total: {
     type: 'counter',
