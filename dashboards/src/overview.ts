@@ -16,6 +16,7 @@ import { DATASOURCE, type Panel } from './panel.ts'
 import { PROMETHEUS_UID } from './provisioning.ts'
 import { apiRow } from './rows/api.ts'
 import { breachRow } from './rows/breaches.ts'
+import { bypassRow } from './rows/bypass.ts'
 import { feedRow } from './rows/feed.ts'
 import { nowRow } from './rows/now.ts'
 import { probeRow } from './rows/probe.ts'
@@ -104,6 +105,7 @@ export function overviewDashboard(slos: Slos): Dashboard {
     ['Process and machine', processRow(slos)],
     ['Feed and measurement', feedRow()],
     ['Probe', probeRow(slos)],
+    ['Kernel bypass', bypassRow()],
   ]) as NonNullable<Dashboard['panels']>
   return dashboard
 }
