@@ -8,8 +8,9 @@
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
-import { createZstdDecompress } from 'node:zlib'
+import { constants, createZstdDecompress } from 'node:zlib'
 import { UserError } from '@tickscope/contract'
+import { formatDollars } from '../kalshi/decimal.ts'
 import {
   type BookDelta,
   type BookSnapshot,
@@ -18,9 +19,12 @@ import {
   type Ticker,
   type Trade,
 } from '../kalshi/message.ts'
+import { PRICE_MAX_TICKS, PRICE_MIN_TICKS } from './book.ts'
 
 /** Longest line, characters: a snapshot of 10,000 levels a side is 0.5 MB. */
 const LINE_CHARS_MAX = 16 * 1024 * 1024
+/** 128 MiB, what `zstd` itself takes without being asked to. */
+const WINDOW_LOG_MAX = 27
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd])
 
 export interface RecordedLine {
@@ -71,7 +75,7 @@ function openRecording(path: string): Readable {
   }
   const file = createReadStream(path, { highWaterMark: 256 * 1024 })
   if (!magic.equals(ZSTD_MAGIC)) return file
-  const plain = createZstdDecompress()
+  const plain = createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX } })
   // An error may be emitted after the reader has left; `for await` hears it all the same.
   plain.on('error', () => {})
   file.on('error', (error) => plain.destroy(error))
@@ -128,7 +132,19 @@ function parseLine(path: string, line: number, text: string): RecordedLine | und
   const message = parseMessage(raw)
   if (message.type === 'malformed')
     throw corrupt(path, line, `it is no message of this venue (${message.error.message})`)
-  return isMarketData(message) ? { line, atMs, message, text: raw } : undefined
+  if (!isMarketData(message)) return undefined
+  const badTicks = pricesOf(message).find((ticks) => !(ticks >= PRICE_MIN_TICKS && ticks <= PRICE_MAX_TICKS))
+  if (badTicks !== undefined)
+    throw corrupt(path, line, `a price of ${formatDollars(badTicks)} is not between 0 and 1 dollar`)
+  return { line, atMs, message, text: raw }
+}
+
+/** Prices that depth stands at; a ticker may well name none, or the ends of the scale. */
+function pricesOf(message: RecordedLine['message']): number[] {
+  if (message.type === 'orderbook_delta') return [message.priceTicks]
+  if (message.type === 'trade') return [message.yesPriceTicks]
+  if (message.type === 'orderbook_snapshot') return [...message.yes, ...message.no].map(({ priceTicks }) => priceTicks)
+  return []
 }
 
 function openEnvelope(path: string, line: number, text: string): [atMs: number, raw: string] {

@@ -62,9 +62,11 @@ export class Replay implements Flow {
   #started: () => void = () => {}
   #failed: (error: unknown) => void = () => {}
   #finished: () => void = () => {}
-  /** Recorded time passed, gaps cut, ms; and the instant of `performance.now()` that stands for its zero. */
+  /** Recorded time of the message at hand, gaps cut, ms. */
   #positionMs = 0
+  /** Instant of `performance.now()` that stands for recorded time 0, and how far beyond it the last pause began. */
   #zeroMs = 0
+  #pausedMs = 0
   #lastAtMs = Number.NaN
   #running = false
   #stopped = false
@@ -99,20 +101,23 @@ export class Replay implements Flow {
   start(): void {
     if (this.#running) return
     this.#running = true
-    this.#zeroMs = performance.now() - this.#wallMs(this.#positionMs)
+    this.#zeroMs = performance.now() - this.#pausedMs
     this.#started()
     this.#wake()
   }
 
   pause(): void {
+    if (!this.#running) return
     this.#running = false
+    this.#pausedMs = performance.now() - this.#zeroMs
     // Whoever waits for time to pass waits for the start instead.
     this.#wake()
   }
 
   stop(): void {
     this.#stopped = true
-    this.pause()
+    this.#running = false
+    this.#wake()
   }
 
   stats() {

@@ -321,8 +321,8 @@ function prepareCancel(engine: Engine, { member, params, query }: Call): Prepare
     run: () => {
       const order = account.orders.get(orderId)
       const shard = named ?? (ticker === null ? 0 : engine.markets.get(ticker)?.spec.exchangeIndex)
-      if (!order || order.market.spec.exchangeIndex !== shard) return NOT_FOUND
       try {
+        if (!order || order.market.spec.exchangeIndex !== shard) throw new Refusal('not_found')
         const { reducedBy } = engine.cancel(account, orderId, epochMs())
         return {
           status: 200,

@@ -24,9 +24,9 @@ const BODY_BYTES_MAX = 64 * 1024
 const COMMAND_BYTES_MAX = 1024 * 1024
 const SOCKETS_MAX = 1_024
 const FEEDS_PER_KEY_MAX = 200
-/** As the venue: a ping every 10 s; a client that has not answered by the third is gone. */
+/** As the venue: a ping every 10 s. A client that has answered none of three is gone. */
 const PING_INTERVAL_MS = 10_000
-const MISSED_PINGS_MAX = 2
+const MISSED_PINGS_MAX = 3
 /** Longer than any idle time between a bot's requests, so that the client decides when a connection ends. */
 const KEEP_ALIVE_MS = 75_000
 
@@ -54,6 +54,7 @@ export interface ServerOptions {
   readonly control: Control
   readonly stats: Stats
   readonly random: Random
+  readonly pingIntervalMs?: number | undefined
 }
 
 const TOO_MANY: Answer = json(429, { error: 'too many requests' })
@@ -81,7 +82,7 @@ export class ExchangeServer {
     this.#http.maxConnections = SOCKETS_MAX
     this.#http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head))
     this.#upgrades = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: COMMAND_BYTES_MAX })
-    this.#pings = setInterval(() => this.#ping(), PING_INTERVAL_MS)
+    this.#pings = setInterval(() => this.#ping(), options.pingIntervalMs ?? PING_INTERVAL_MS)
     this.#pings.unref()
   }
 
@@ -292,7 +293,7 @@ export class ExchangeServer {
   #ping(): void {
     for (const connection of this.#options.feed.connections) {
       const missed = this.#missedPings.get(connection) ?? 0
-      if (missed > MISSED_PINGS_MAX) connection.socket.terminate()
+      if (missed >= MISSED_PINGS_MAX) connection.socket.terminate()
       else {
         this.#missedPings.set(connection, missed + 1)
         connection.socket.ping('heartbeat')

@@ -30,6 +30,8 @@ export interface SimulatorOptions {
   /** How far portfolio reads lag behind the engine. */
   readonly readLagMs: number
   readonly createFlow: (context: FlowContext) => Flow
+  /** Of the WebSockets; the venue's 10 s by default. */
+  readonly pingIntervalMs?: number | undefined
 }
 
 /** What a flow works with. */
@@ -85,6 +87,7 @@ export class Simulator {
       control: { start: () => this.start(), pause: () => this.pause(), stats: () => this.stats() },
       stats: this.#stats,
       random: new Random(seed, 'errors'),
+      pingIntervalMs: options.pingIntervalMs,
     })
     this.flow.ended.then(
       () => {
