@@ -210,7 +210,7 @@ function latencyPage(slo: LatencySlo, where: Where): (RecordingRule | AlertRule)
     { record: names.ratio(window), expr: `${names.slow(window)} / (${names.events(window)} > 0)` },
     {
       alert,
-      expr: `${names.ratio(window)} >= ${PAGING.badRatio}\nand ${names.slow(window)} >= ${PAGING.minimumBad}`,
+      expr: `${names.ratio(window)} >= ${PAGING.ruleBadRatio}\nand ${names.slow(window)} >= ${PAGING.minimumBad}`,
       for: '0s',
       labels: { slo: slo.id, severity: 'page' },
       annotations: annotations(

@@ -2,9 +2,9 @@
  * The fast path's judgement: is a budget broken right now, and what would a person want to know about it?
  *
  * Latency: over the last `PAGING.fastWindowSeconds` of one-second intervals of a service at a venue, all its instances
- * together, at least `minimumBad` events and at least the share `badRatio` took longer than the threshold. Counts are
- * exact: thresholds are bucket bounds, and agents record at them. Utilisation: one resource of one process above its
- * budget in every interval for `utilizationForSeconds`.
+ * together, at least `minimumBad` events and at least the share `fastBadRatio` took longer than the threshold, some of
+ * them in as many intervals. Counts are exact: thresholds are bucket bounds, and agents record at them. Utilisation: one
+ * resource of one process above its budget in every interval for `utilizationForSeconds`.
  *
  * Only a batch that brings events over budget can be a breach, so an old incident is never judged twice. Windows are
  * measured on the collector's monotonic clock by arrival; the agents' clocks only date the first breach.
@@ -98,7 +98,12 @@ export class Judge {
     if (total === within) return undefined
     const bad = intervals.reduce((sum, interval) => sum + interval.bad, 0)
     const events = intervals.reduce((sum, interval) => sum + interval.total, 0)
-    if (bad < PAGING.minimumBad || bad / events < PAGING.badRatio) return undefined
+    if (bad < PAGING.minimumBad || bad / events < PAGING.fastBadRatio) return undefined
+    // An interval that merged several seconds (the collector was away) stands for as many.
+    const badSeconds = intervals
+      .filter((interval) => interval.bad > 0)
+      .reduce((sum, { lengthMs }) => sum + Math.max(1, Math.round(lengthMs / 1000)), 0)
+    if (badSeconds < PAGING.fastWindowSeconds) return undefined
     return this.#latencyBreach(slo, batch, intervals, bad, events)
   }
 

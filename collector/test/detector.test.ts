@@ -74,9 +74,10 @@ function bench(options: { expires?: boolean; notify?: boolean } = {}) {
       self.detector.observe(accepted, 5000 + nowMs)
       await settle()
     },
-    /** A second of API calls: so many fast, so many slow. */
+    /** Two merged seconds of API calls, as many as the detector asks for: so many fast, so many slow. */
     api: (fast: number, slow: number, fields: BatchInput = {}) =>
       self.batch({
+        intervalStartMs: START_MS + nowMs - PAGING.fastWindowSeconds * 1000,
         series: [
           series('tickscope_api_rtt_seconds', API_OK, [
             ...Array<number>(fast).fill(2 * MS),
@@ -86,6 +87,9 @@ function bench(options: { expires?: boolean; notify?: boolean } = {}) {
         ...(slow > 0 && { firstBreachAtMs: { api_rtt: START_MS + nowMs - 700 } }),
         ...fields,
       }),
+    /** One second of them. */
+    apiSecond: (fast: number, slow: number, fields: BatchInput = {}) =>
+      self.api(fast, slow, { intervalStartMs: START_MS + nowMs - 1000, ...fields }),
     cpu: (value: number, fields: BatchInput = {}) =>
       self.batch({
         gauges: [{ metric: 'tickscope_utilization_ratio', labels: { resource: 'cpu' }, value }],
@@ -99,11 +103,12 @@ describe('the breach detector', () => {
   it('posts at once when the share of slow events reaches its limit, with the figures a person needs', async () => {
     const b = bench()
     await b.turnTo(1000)
-    await b.api(100, 0)
+    await b.apiSecond(10, 1)
+    assert.equal(b.posts.length, 0)
     await b.turnTo(2000)
-    await b.api(20, 30, {
+    await b.apiSecond(19, 28, {
       counters: [
-        { metric: 'tickscope_breaches_total', labels: { slo: 'api_rtt', cause: 'venue' }, value: 29 },
+        { metric: 'tickscope_breaches_total', labels: { slo: 'api_rtt', cause: 'venue' }, value: 27 },
         { metric: 'tickscope_breaches_total', labels: { slo: 'api_rtt', cause: 'gc' }, value: 1 },
       ],
     })
@@ -119,15 +124,15 @@ describe('the breach detector', () => {
         venue: 'kalshi',
       },
       annotations: {
-        summary: 'API round trip over 20.0 ms: 20% of the last 2 s (bot → kalshi)',
+        summary: 'API round trip over 20.0 ms: 50% of the last 2 s (bot → kalshi)',
         description:
-          '30 of 150 events of the last 2 s took longer than 20.0 ms: p99 40.0 ms, max 40.0 ms. Cause named most: venue.',
+          '29 of 58 events of the last 2 s took longer than 20.0 ms: p99 40.0 ms, max 40.0 ms. Cause named most: venue.',
         path: 'fast',
-        first_breach_at_ms: `${START_MS + 1300}`,
+        first_breach_at_ms: `${START_MS + 300}`,
         runbook_url: 'https://runbooks/TickscopeApiRttOverBudget.md',
         dashboard: 'https://dashboards/d/x?from=now-15m&var-service=bot&var-venue=kalshi',
       },
-      startsAtMs: START_MS + 1300,
+      startsAtMs: START_MS + 300,
       endsAtMs: START_MS + 2000 + PAGING.holdSeconds * 1000,
     })
     assert.deepEqual(
@@ -137,7 +142,7 @@ describe('the breach detector', () => {
         postedAtMs,
         resolvedAtMs,
       ]),
-      [['api_rtt', START_MS + 1300, START_MS + 2000, null]],
+      [['api_rtt', START_MS + 300, START_MS + 2000, null]],
     )
   })
 
@@ -145,7 +150,7 @@ describe('the breach detector', () => {
     const b = bench()
     for (let second = 1; second <= 10; second++) {
       await b.turnTo(second * 1000)
-      await b.api(81, 19 + (second % 2))
+      await b.apiSecond(51, 49 + (second % 2))
     }
     assert.deepEqual([b.posts, b.episodes], [[], []])
   })
@@ -153,13 +158,22 @@ describe('the breach detector', () => {
   it('stays quiet below the least number of slow events, and counts those of two intervals together', async () => {
     const b = bench()
     await b.turnTo(1000)
-    await b.api(0, PAGING.minimumBad - 1)
+    await b.apiSecond(0, PAGING.minimumBad - 1)
     await b.turnTo(4000)
-    await b.api(0, PAGING.minimumBad - 1)
+    await b.apiSecond(0, PAGING.minimumBad - 1)
     assert.equal(b.posts.length, 0)
     await b.turnTo(5000)
-    await b.api(0, 1)
+    await b.apiSecond(0, 1)
     assert.equal(b.posts.length, 1)
+  })
+
+  it('stays quiet on a stall that made all events of one second slow', async () => {
+    const b = bench()
+    for (let second = 1; second <= 10; second++) {
+      await b.turnTo(second * 1000)
+      await b.apiSecond(5, second % 2 === 0 ? 50 : 0)
+    }
+    assert.deepEqual([b.posts, b.episodes], [[], []])
   })
 
   it('takes an event at the threshold as within it', async () => {
@@ -169,6 +183,9 @@ describe('the breach detector', () => {
     await b.batch(at(20 * MS))
     assert.equal(b.posts.length, 0)
     await b.turnTo(2000)
+    await b.batch(at(20 * MS + 1))
+    assert.equal(b.posts.length, 0)
+    await b.turnTo(3000)
     await b.batch(at(20 * MS + 1))
     assert.equal(b.posts.length, 1)
   })
@@ -199,12 +216,12 @@ describe('the breach detector', () => {
   it('keeps services and venues apart', async () => {
     const b = bench()
     await b.turnTo(1000)
-    await b.api(0, 2, { resource: { service: 'bot', instance: 'i', venue: 'kalshi' } })
-    await b.api(0, 2, { resource: { service: 'bot', instance: 'i', venue: 'polymarket' } })
-    await b.api(0, 2, { resource: { service: 'probe', instance: 'i', venue: 'kalshi' } })
+    await b.apiSecond(0, 2, { resource: { service: 'bot', instance: 'i', venue: 'kalshi' } })
+    await b.apiSecond(0, 2, { resource: { service: 'bot', instance: 'i', venue: 'polymarket' } })
+    await b.apiSecond(0, 2, { resource: { service: 'probe', instance: 'i', venue: 'kalshi' } })
     assert.equal(b.posts.length, 0)
     await b.turnTo(2000)
-    await b.api(0, 2, { resource: { service: 'bot', instance: 'i', venue: 'polymarket' } })
+    await b.apiSecond(0, 2, { resource: { service: 'bot', instance: 'i', venue: 'polymarket' } })
     assert.deepEqual(
       b.posts.map(({ alert }) => [alert.labels.service, alert.labels.venue]),
       [['bot', 'polymarket']],

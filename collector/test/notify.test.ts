@@ -43,9 +43,13 @@ const LABELS = {
   venue: 'kalshi',
 }
 
-function slowSecond(sequence: number, firstBreachAtMs?: number) {
+/** Two merged seconds of slow calls: what the detector asks for. */
+function slowSeconds(sequence: number, firstBreachAtMs?: number) {
+  const intervalEndMs = Date.now()
   return batchOf({
     sequence,
+    intervalStartMs: intervalEndMs - 2000,
+    intervalEndMs,
     series: [series('tickscope_api_rtt_seconds', API_OK, Array<number>(10).fill(40e6))],
     ...(firstBreachAtMs !== undefined && { firstBreachAtMs: { api_rtt: firstBreachAtMs } }),
   })
@@ -61,8 +65,8 @@ describe('a page', { concurrency: true }, () => {
     const clock = { epochMs: () => Date.now() + aheadMs, monotonicMs: () => performance.now() + aheadMs }
     const { url } = await startCollector(t, { webhookUrl: `${pager.url}/page?team=a`, clock })
     const firstBreachAtMs = Date.now() - 500
-    await postBatch(url, slowSecond(1, firstBreachAtMs))
-    await postBatch(url, slowSecond(2))
+    await postBatch(url, slowSeconds(1, firstBreachAtMs))
+    await postBatch(url, slowSeconds(2))
     await eventually('the second try', () => pager.received.length === 2)
     assert.equal(pager.received[0]?.path, '/page?team=a')
     const [failed, page] = pagesOf(pager) as [Webhook, Webhook]
@@ -100,13 +104,13 @@ describe('a page', { concurrency: true }, () => {
   it('goes on over a restart of the collector without a second page', async (t) => {
     const pager = await startPeer(t)
     const first = await startCollector(t, { webhookUrl: pager.url })
-    await postBatch(first.url, slowSecond(1))
+    await postBatch(first.url, slowSeconds(1))
     await eventually('the page', async () => (await getSummary(first.url)).episodes[0]?.postedAtMs ?? undefined)
     await first.stop()
     let aheadMs = 0
     const clock = { epochMs: () => Date.now() + aheadMs, monotonicMs: () => performance.now() + aheadMs }
     const second = await startCollector(t, { webhookUrl: pager.url, dataDir: first.dir, clock })
-    await postBatch(second.url, slowSecond(2))
+    await postBatch(second.url, slowSeconds(2))
     aheadMs = PAGING.holdSeconds * 1000 + 100
     await eventually('its end', () => pager.received.length === 2)
     assert.deepEqual(
@@ -152,7 +156,7 @@ describe('a page', { concurrency: true }, () => {
       webhookUrl: 'http://127.0.0.1:1/unused',
     })
     const firstBreachAtMs = Date.now() - 300
-    await postBatch(url, slowSecond(1, firstBreachAtMs))
+    await postBatch(url, slowSeconds(1, firstBreachAtMs))
     await eventually('the page', () => pager.received.length === 1)
     const [page] = pagesOf(pager) as [Webhook]
     assert.deepEqual([page.status, page.alerts.length], ['firing', 1])
@@ -181,7 +185,7 @@ describe('a page', { concurrency: true }, () => {
       })
     const firedAtMs = Date.now()
     assert.equal((await asPrometheus(firedAtMs, firedAtMs + 240_000)).status, 200)
-    await postBatch(url, slowSecond(2))
+    await postBatch(url, slowSeconds(2))
     await eventually('the collector prolonged it', async () => {
       const [alert, ...others] = await alerts()
       assert.deepEqual([others, alert?.labels], [[], LABELS])

@@ -63,15 +63,18 @@ export const DEFAULT_SLOS: Slos = {
 }
 
 /**
- * When a breach becomes a page. Both paths to a page use the same shape (share of slow events, and a minimum count so
- * that one hiccup of a quiet bot wakes nobody); the fast path looks at less history.
+ * When a breach becomes a page. Both paths ask for a share of slow events and a minimum count, so that one hiccup of a
+ * quiet bot wakes nobody. The fast path looks at little history, so it asks for more of it: half of the events, in two
+ * one-second intervals, where a single stall of the machine (every event of one moment is slow) shows in one.
  */
 export const PAGING = {
-  /** Share of events over budget that pages. */
-  badRatio: 0.2,
+  /** Share of events over budget that pages by the rule. */
+  ruleBadRatio: 0.2,
+  /** Share of events over budget that pages by the fast path. */
+  fastBadRatio: 0.5,
   /** Fewest events over budget that page. */
   minimumBad: 3,
-  /** History the collector's detector judges, seconds. */
+  /** History the collector's detector judges, seconds: as many one-second intervals, each with slow events. */
   fastWindowSeconds: 2,
   /** History the Prometheus threshold rule judges, seconds. Ten scrapes. */
   ruleWindowSeconds: 10,
