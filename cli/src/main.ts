@@ -1,20 +1,27 @@
 #!/usr/bin/env node
 /** The `tickscope` command: one file a subcommand. */
 import { EXIT, runMain } from '@tickscope/contract'
+import { addProbeCommands } from '@tickscope/probes'
 import { Command, CommanderError } from 'commander'
-import { startCommand } from './start.ts'
+import { addStartCommand } from './start.ts'
 
 await runMain('tickscope', async () => {
   let exitCode: number = EXIT.ok
+  const exit = (code: number) => {
+    exitCode = code
+  }
+  // Set before the commands are added: they inherit it.
   const program = new Command('tickscope')
     .description('Latency observability and benchmarking for trading bots on event-contract exchanges.')
-    .showHelpAfterError('(tickscope --help lists the commands and flags)')
-  program.addCommand(startCommand((code) => (exitCode = code)))
-  for (const command of [program, ...program.commands]) {
-    command
-      .exitOverride()
-      .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'tickscope: ')) })
-  }
+    .showHelpAfterError('(add --help for the commands and flags)')
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'tickscope: ')) })
+  addStartCommand(program, exit)
+  const probe = program.command('probe').description('One measurement of a venue or of this machine, without a bot.')
+  addProbeCommands(probe, exit, {
+    config: process.env.TICKSCOPE_CONFIG,
+    tokenFile: process.env.TICKSCOPE_TOKEN_FILE,
+  })
   try {
     await program.parseAsync()
   } catch (error) {

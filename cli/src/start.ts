@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { parseDurationMs, UserError } from '@tickscope/contract'
 import { parseFault } from '@tickscope/venue/sim'
-import { Command, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { runStack } from './stack/stack.ts'
 
 const port = (name: string, what: string) =>
@@ -18,8 +18,10 @@ const file = (flag: string) => (path: string) => {
   return path
 }
 
-export function startCommand(exit: (code: number) => void): Command {
-  return new Command('start')
+/** @param exit takes the exit code of the run */
+export function addStartCommand(parent: Command, exit: (code: number) => void): void {
+  parent
+    .command('start')
     .description('Start simulator, bot, collector and probe; Prometheus and Alertmanager too when they are on PATH.')
     .option('--for <duration>', 'stop after this long, e.g. 30s (default: until Ctrl-C)', (text) =>
       parseDurationMs(text, '--for'),
