@@ -32,8 +32,8 @@ const BRANCHING = 0.6
 /** How fast excitement fades, 1/s, at 100 messages a second. */
 const DECAY_PER_SECOND = 60
 /** The crowd's mood: the rate drifts by e^(this · normal), and forgets within so many seconds. */
-const MOOD_DEVIATION = 0.7
-const MOOD_SECONDS = 6
+const MOOD_DEVIATION = 0.5
+const MOOD_SECONDS = 5
 /** Deltas and trades that one event causes on average; the test measures it. */
 const MESSAGES_PER_EVENT = 1.62
 

@@ -6,7 +6,7 @@
  *
  * | call | p50 | p99 | p99.99 | measured |
  * | --- | --- | --- | --- | --- |
- * | order, cancel | 4.1 | 10.0 | 18.8 | signed order round trip p50 4.2–4.5 |
+ * | order, cancel | 4.1 | 9.8 | 18.2 | signed order round trip p50 4.2–4.5 |
  * | public read | 2.6 | 3.7 | 5.2 | unsigned GET p50 2.7, p99 3.8 |
  * | private read | 5.1 | 9.0 | 14.2 | signed GET of orders 5.2 |
  * | balance | 7.8 | 13.1 | 20.9 | signed GET of the balance 8.0 |
@@ -17,7 +17,7 @@ import { UserError } from '@tickscope/contract'
 import { Random } from './random.ts'
 
 const FITS = {
-  write: { floorMs: 1.5, medianMs: 2.6, sigma: 0.509 },
+  write: { floorMs: 1.5, medianMs: 2.6, sigma: 0.5 },
   publicRead: { floorMs: 2.0, medianMs: 0.6, sigma: 0.448 },
   privateRead: { floorMs: 3.0, medianMs: 2.1, sigma: 0.45 },
   balanceRead: { floorMs: 5.0, medianMs: 2.8, sigma: 0.45 },

@@ -89,6 +89,17 @@ function parseFlags(argv: readonly string[]): Flags {
     .option('--read-lag <ms>', 'how far portfolio reads lag behind', number('--read-lag', 0, 60_000, false), 100)
     .option('--hold', 'start the flow and the clock of the faults at POST /sim/start', false)
     .option('--for <duration>', 'stop after this long', (text) => parseDurationMs(text, '--for'))
+    .configureOutput({
+      outputError: (text) => {
+        throw new UserError(
+          'FLAG_INVALID',
+          text
+            .replace(/^error: /, '')
+            .trim()
+            .replaceAll('\n', ' '),
+        )
+      },
+    })
     .parse(argv)
     .opts<Flags>()
 }
