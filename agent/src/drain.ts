@@ -110,7 +110,6 @@ export class Drain {
       clock: dropped('clock'),
       incomplete: dropped('incomplete'),
       series_limit: dropped('series_limit'),
-      span_limit: dropped('span_limit'),
     }
   }
 
@@ -148,7 +147,7 @@ export class Drain {
   /** Counts measurements lost; those of the bot's side are in shared memory already. */
   drop(reason: DropReason, times = 1): void {
     this.#dropped[reason].record(times)
-    if (reason !== 'span_limit') Atomics.add(this.#ring.control, CONTROL.droppedByDrain, times)
+    Atomics.add(this.#ring.control, CONTROL.droppedByDrain, times)
   }
 
   /** Moves what the bot's side lost since last time into the counters. */

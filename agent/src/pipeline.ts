@@ -95,6 +95,7 @@ export class Pipeline {
     const spans = {
       exported: this.#series.own('tickscope_agent_spans_total', { outcome: 'exported' }),
       failed: this.#series.own('tickscope_agent_spans_total', { outcome: 'failed' }),
+      dropped: this.#series.own('tickscope_agent_spans_total', { outcome: 'dropped' }),
     }
     const counts = (slo: SloId) =>
       Object.fromEntries(
@@ -128,7 +129,7 @@ export class Pipeline {
       this.#tail = new Tail({
         ...options,
         anchor: this.#anchor,
-        onDropped: (count) => this.#drain.drop('span_limit', count),
+        onDropped: (count) => spans.dropped.record(count),
         onExported: (outcome, count) => spans[outcome].record(count),
         log: host.log,
       })

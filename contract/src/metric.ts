@@ -26,7 +26,7 @@ export type ResourceLabel = (typeof RESOURCE_LABELS)[number]
 export const CAUSES = ['gc', 'event_loop', 'venue', 'resource', 'unattributed'] as const
 export type Cause = (typeof CAUSES)[number]
 
-export const DROP_REASONS = ['ring_full', 'clock', 'incomplete', 'series_limit', 'span_limit'] as const
+export const DROP_REASONS = ['ring_full', 'clock', 'incomplete', 'series_limit'] as const
 export type DropReason = (typeof DROP_REASONS)[number]
 
 /** Probes that report to a collector. */
@@ -149,7 +149,7 @@ const definitions = {
     type: 'counter',
     unit: 'count',
     help: 'Spans of ticks that matter, by what became of them.',
-    labels: { outcome: ['exported', 'failed'] },
+    labels: { outcome: ['exported', 'failed', 'dropped'] },
   },
   tickscope_agent_last_batch_timestamp_seconds: {
     type: 'gauge',
