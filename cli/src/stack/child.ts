@@ -25,6 +25,8 @@ export interface Child {
   readonly ready: Line
   /** Resolves when the process has ended and its output was read. */
   readonly exited: Promise<ExitStatus>
+  /** The error of a process that ended without being asked to: its own last sentence, and its exit code. */
+  failure(status: ExitStatus): UserError
   /** Asks it to stop (SIGTERM), waits, kills after the timeout. @returns its summary line, if it wrote one */
   stop(timeoutMs: number): Promise<Line | undefined>
 }
@@ -47,12 +49,19 @@ export async function startChild({ name, script, args, note }: ChildOptions): Pr
     detached: true,
   })
   let lastNote = ''
-  let starting = true
   let summary: Line | undefined
   createInterface({ input: child.stderr }).on('line', (line) => {
-    if (starting) lastNote = line
+    lastNote = line
     note(line)
   })
+  const failure = ({ code, signal }: ExitStatus) => {
+    const said = signal === null ? lastNote.replace(/^[\w-]+: /, '') : ''
+    return new UserError(
+      'CHILD_ENDED',
+      `${name}: ${said || `ended with ${signal ?? `code ${code}`}`}`,
+      code || EXIT.environment,
+    )
+  }
   const exited = new Promise<ExitStatus>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })))
   const ready = new Promise<Line>((resolve, reject) => {
     const timer = setTimeout(
@@ -70,26 +79,19 @@ export async function startChild({ name, script, args, note }: ChildOptions): Pr
       } else if (line?.event === 'summary') summary = line
     })
     child.once('error', reject)
-    exited.then(({ code, signal }) => {
+    exited.then((status) => {
       clearTimeout(timer)
-      const said = lastNote.replace(/^[\w-]+: /, '')
-      reject(
-        new UserError(
-          'CHILD_FAILED',
-          `${name}: ${said || `ended with ${signal ?? `code ${code}`}`}`,
-          code || EXIT.internal,
-        ),
-      )
+      reject(failure(status))
     })
   })
   try {
     const line = await ready
-    starting = false
     return {
       name,
       pid: child.pid as number,
       ready: line,
       exited,
+      failure,
       stop: (timeoutMs) => stop(child, exited, timeoutMs).then(() => summary),
     }
   } catch (error) {

@@ -256,15 +256,8 @@ class Stack {
   }
 
   #failOnExit(child: Child): void {
-    child.exited.then(({ code, signal }) => {
-      if (this.#phase === 'running')
-        this.#fail(
-          new UserError(
-            'CHILD_ENDED',
-            `${child.name} ended during the run (${signal ?? `code ${code}`})`,
-            EXIT.environment,
-          ),
-        )
+    child.exited.then((status) => {
+      if (this.#phase === 'running') this.#fail(child.failure(status))
     })
   }
 
