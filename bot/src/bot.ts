@@ -12,13 +12,12 @@
  * The first order is the slowest: connections are warm and keys are parsed when the bot says it is ready, but code that has not
  * run yet is not compiled (`bench/tick-to-trade.bench.ts` says what that costs).
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { type Agent, createAgent, INSTANT, OUTCOME } from '@tickscope/agent'
 import { EXIT, UserError } from '@tickscope/contract'
 import {
   type BookDelta,
   type BookSnapshot,
-  collectPages,
   createFeed,
   createRest,
   createSigner,
@@ -31,14 +30,15 @@ import {
   type Market as VenueMarket,
   venueUserError,
 } from '@tickscope/venue/kalshi'
+import { type Account, idPrefix, readAccount, readMarkets } from './account.ts'
 import { Gateway } from './gateway.ts'
 import { Journal } from './journal.ts'
 import { Market } from './market.ts'
 import { Notes } from './notes.ts'
-import { type BotOptions, DEFAULTS, type Settings, settle, withinBudget } from './options.ts'
+import { type BotOptions, DEFAULTS, type Settings, settle } from './options.ts'
 import { Orders } from './orders.ts'
-import { Positions } from './positions.ts'
-import { adoptPosition, type OwnTrade, Reconciler } from './reconciler.ts'
+import type { Positions } from './positions.ts'
+import { type OwnTrade, Reconciler } from './reconciler.ts'
 import { Risk } from './risk.ts'
 import { Trader } from './trader.ts'
 
@@ -48,12 +48,14 @@ export { type BotOptions, DEFAULTS } from './options.ts'
 const WATCH_MS = 50
 /** A book unfit for this long has its quotes pulled, ms. A resynchronisation takes a round trip. */
 const UNFIT_MS = 250
-/** A book crossed or empty-handed for this long is read anew, ms. In a recorded feed the longest cross lasted 7 ms. */
+/** A book crossed for this long is taken for broken, ms. In a recorded feed the longest cross lasted 7 ms. */
 const CROSSED_MS = 1_000
 /** Least time between two fresh feeds forced by a broken book, ms. */
 const FRESH_FEED_MS = 5_000
 /** Period of reconciliation by REST while all is well, ms. */
 const RECONCILE_MS = 30_000
+/** After a reconnect what REST tells is read twice, this far apart, ms: reads lag writes by some hundred ms. */
+const READ_LAG_MS = 1_000
 /** Longest a stop waits for cancels and answers, ms. */
 const STOP_MS = 3_000
 /** The feed counts as read to its end when nothing came for this long, ms; waited for at most `DRAIN_MAX_MS`. */
@@ -61,9 +63,6 @@ const DRAIN_MS = 100
 const DRAIN_MAX_MS = 1_000
 /** Longest a stop waits for the collector, ms. */
 const AGENT_STOP_MS = 5_000
-/** Fills of the last minute are known to be in the positions read at start. */
-const RECENT_FILLS_MS = 60_000
-
 export interface Summary {
   readonly ticksReceived: number
   readonly ordersSent: number
@@ -161,56 +160,6 @@ function signerOf({ keyId, privateKeyPem, keySource }: Settings): Signer {
   }
 }
 
-/** Client ids of this service start alike, so that a run can clean up after one that was killed. */
-function idPrefix(settings: Settings): string {
-  const name = `${settings.service}:${settings.instance ?? ''}`
-  return `tsb-${createHash('sha256').update(name).digest('hex').slice(0, 8)}-`
-}
-
-async function readMarkets(rest: Rest, settings: Settings): Promise<VenueMarket[]> {
-  const open = await collectPages((cursor) =>
-    rest.markets({ status: 'open', limit: 1000, ...(cursor ? { cursor } : {}) }),
-  )
-  if (settings.tickers === undefined) {
-    if (open.length > 0) return open
-    throw new UserError('MARKET_NONE', `venue ${settings.venue} has no open market`, EXIT.environment)
-  }
-  return settings.tickers.map((ticker) => {
-    const market = open.find((candidate) => candidate.ticker === ticker)
-    if (market) return market
-    throw new UserError('MARKET_UNKNOWN', `venue ${settings.venue} has no open market '${ticker}'`, EXIT.environment)
-  })
-}
-
-interface Account {
-  readonly positions: Positions
-  readonly limits: Settings['risk']
-}
-
-/** What the account holds and may do. Signed, so a wrong key shows here. */
-async function readAccount(rest: Rest, settings: Settings): Promise<Account> {
-  await rest.balance()
-  // Orders of a run that was killed still rest: they go first, so that what follows stands still.
-  const prefix = idPrefix(settings)
-  const resting = await collectPages((cursor) =>
-    rest.listOrders({ status: 'resting', limit: 1000, ...(cursor ? { cursor } : {}) }),
-  )
-  for (const { orderId, ticker, clientOrderId } of resting) {
-    if (clientOrderId?.startsWith(prefix)) await rest.cancelOrder({ orderId, marketTicker: ticker })
-  }
-  const positions = new Positions()
-  const minTs = Math.floor((Date.now() - RECENT_FILLS_MS) / 1e3)
-  const fills = await collectPages((cursor) => rest.listFills({ minTs, limit: 1000, ...(cursor ? { cursor } : {}) }))
-  for (const fill of fills) positions.isNew(fill.tradeId)
-  for (const { ticker, positionHundredths, marketExposureMicros } of await collectPages((cursor) =>
-    rest.positions({ limit: 1000, ...(cursor ? { cursor } : {}) }),
-  )) {
-    adoptPosition(positions, ticker, positionHundredths, marketExposureMicros)
-  }
-  const { write } = await rest.accountLimits()
-  return { positions, limits: withinBudget(settings.risk, write.refillPerSecond, write.capacity) }
-}
-
 interface Parts {
   readonly settings: Settings
   readonly account: Account
@@ -242,7 +191,9 @@ class LiveBot implements Bot {
   #wasReady = false
   #lostAtMs = Date.now()
   #watchdog: NodeJS.Timeout | undefined
+  /** When to reconcile next, and whether that is the second time after a reconnect. */
   #reconcileAtMs = 0
+  #lagging = false
   #lastMessageAtMs = performance.now()
   #stopping: Promise<Summary> | undefined
   #ticksReceived = 0
@@ -312,7 +263,8 @@ class LiveBot implements Bot {
 
   async start(): Promise<void> {
     await this.#feed.start()
-    this.#reconcileAtMs = performance.now() + RECONCILE_MS
+    // Soon, for what was read at start may have lagged.
+    this.#reconcileAtMs = performance.now() + READ_LAG_MS
     this.#watchdog = setInterval(() => this.#watch(), WATCH_MS)
     this.#trader.quoting = true
   }
@@ -403,6 +355,7 @@ class LiveBot implements Bot {
       this.#endQuiet(tick)
       if (result !== 'ignored') {
         this.#negativeLevels++
+        market.broken = true
         this.#journalBook(market.ticker, 'suspect')
       }
       return
@@ -421,7 +374,7 @@ class LiveBot implements Bot {
       return
     }
     const before = market.book.state
-    market.book.replace(snapshot.yes, snapshot.no)
+    market.broken = !market.book.replace(snapshot.yes, snapshot.no)
     if (before === 'suspect' && market.book.state === 'live') {
       this.#resyncs++
       this.#journalBook(market.ticker, 'live')
@@ -474,7 +427,11 @@ class LiveBot implements Bot {
   }
 
   #onReady(): void {
-    if (this.#wasReady) void this.#reconciler.pass(this.#lostAtMs)
+    if (this.#wasReady) {
+      void this.#reconciler.pass(this.#lostAtMs)
+      this.#reconcileAtMs = performance.now() + READ_LAG_MS
+      this.#lagging = true
+    }
     this.#wasReady = true
   }
 
@@ -489,23 +446,26 @@ class LiveBot implements Bot {
       else if (Number.isNaN(market.unfitSinceMs)) market.unfitSinceMs = nowMs
       const unfitMs = nowMs - market.unfitSinceMs
       if (!open || unfitMs > UNFIT_MS) this.#trader.pull(market)
-      if (unfitMs > CROSSED_MS && this.#wasReady) this.#freshFeed(market, nowMs)
+      if (book.crossed && unfitMs > CROSSED_MS) {
+        book.doubt()
+        market.broken = true
+      }
+      if (market.broken) this.#freshFeed(market, nowMs)
     }
-    if (nowMs >= this.#reconcileAtMs) {
-      this.#reconcileAtMs = nowMs + RECONCILE_MS
-      void this.#reconciler.pass(Date.now() - RECONCILE_MS)
-    }
+    if (nowMs >= this.#reconcileAtMs) void this.#reconcile(nowMs)
   }
 
-  /** A book is broken in a way the feed cannot see (below zero, crossed): all books are read anew on a fresh connection. */
+  #reconcile(nowMs: number): Promise<void> {
+    this.#reconcileAtMs = nowMs + RECONCILE_MS
+    this.#lagging = false
+    return this.#reconciler.pass(Date.now() - RECONCILE_MS)
+  }
+
+  /** All books are read anew on a fresh connection: the feed's own repairs know of gaps only. */
   #freshFeed(market: Market, nowMs: number): void {
     if (nowMs - this.#freshFeedAtMs < FRESH_FEED_MS || this.#stopping) return
-    // A feed that is connecting, or waits for snapshots of a gap, is already at it.
-    if (market.book.state === 'empty') return
     this.#freshFeedAtMs = nowMs
-    this.#notes.say(
-      `the book of ${market.ticker} is ${market.book.crossed ? 'crossed' : market.book.state}: reading all books anew`,
-    )
+    this.#notes.say(`the book of ${market.ticker} contradicts itself: reading all books anew`)
     void this.#replaceFeed()
   }
 
@@ -526,7 +486,7 @@ class LiveBot implements Bot {
       )
       if (error === undefined) return
       this.#notes.say(error.message)
-      await new Promise((resolve) => setTimeout(resolve, FRESH_FEED_MS))
+      await new Promise((resolve) => setTimeout(resolve, FRESH_FEED_MS).unref())
       this.#feed = this.#createFeed()
     }
   }
@@ -555,6 +515,11 @@ class LiveBot implements Bot {
       this.#pullAll()
       return this.#orders.liveCount === 0 && this.#gateway.pending === 0
     })
+    if (this.#lagging) {
+      await until(READ_LAG_MS, () => !this.#lagging)
+      // Joins the pass the watchdog has just begun.
+      await this.#reconciler.pass(Date.now() - RECONCILE_MS)
+    }
     // Ticks that our last cancels cause are on their way: they were delivered, so they count.
     await until(DRAIN_MAX_MS, () => performance.now() - this.#lastMessageAtMs >= DRAIN_MS)
     clearInterval(this.#watchdog)

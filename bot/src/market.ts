@@ -21,6 +21,8 @@ export class Market {
   readonly decision: Decision = createDecision()
   /** No orders before this instant: the venue refused one for a reason that asking again at once does not cure. */
   restUntilMs = Number.NEGATIVE_INFINITY
+  /** The book contradicts itself (below zero, or crossed for good), which the feed cannot see: it must be read anew. */
+  broken = false
   /** Since when the book has been unfit to trade on, ms; `NaN` while it is fit. */
   unfitSinceMs = Number.NaN
 

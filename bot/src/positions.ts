@@ -49,15 +49,14 @@ export class Positions {
     return true
   }
 
-  /** What the venue says we hold, at start or after a reconnect. @returns whether it differed from what we had */
-  adopt(ticker: string, quantityHundredths: number, priceTicks: number): boolean {
+  /** Takes what the venue says we hold, and what that can lose as its cost. */
+  adopt(ticker: string, quantityHundredths: number, exposureMicros: number): void {
     const position = this.of(ticker)
-    if (position.quantityHundredths === quantityHundredths) return false
     this.boundMicros -= boundBy(position)
     position.quantityHundredths = quantityHundredths
-    position.costMicros = quantityHundredths * priceTicks
+    position.costMicros =
+      quantityHundredths >= 0 ? exposureMicros : quantityHundredths * TICKS_PER_DOLLAR + exposureMicros
     this.boundMicros += boundBy(position)
-    return true
   }
 
   /** A fill: we bought (`bid`) or sold (`ask`) `sizeHundredths` for `costMicros` in all, YES prices. */

@@ -6,7 +6,8 @@
  * several look-ups, and a position is corrected only when two reads in a row say the same and nothing of ours is in
  * flight. One look-up and one full pass run at a time.
  */
-import { collectPages, type Rest, VenueError, type Order as VenueOrder } from '@tickscope/venue/kalshi'
+import { type Rest, VenueError, type Order as VenueOrder } from '@tickscope/venue/kalshi'
+import { readAll } from './account.ts'
 import type { Order, OrderReport, Orders } from './orders.ts'
 import type { Positions } from './positions.ts'
 
@@ -96,9 +97,7 @@ export class Reconciler {
     const { rest, onTrade, note } = this.#options
     try {
       const minTs = Math.floor((sinceMs - FILLS_OVERLAP_MS) / 1e3)
-      const fills = await collectPages((cursor) =>
-        rest.listFills({ minTs, limit: 1000, ...(cursor ? { cursor } : {}) }),
-      )
+      const fills = await readAll((page) => rest.listFills({ minTs, ...page }))
       // Newest first on the wire; money is counted in the order it moved.
       for (const fill of fills.toReversed()) onTrade({ ...fill, clientOrderId: '' })
       await this.#compareOrders()
@@ -112,9 +111,7 @@ export class Reconciler {
 
   async #compareOrders(): Promise<void> {
     const { rest, orders, runId, cancel, cancelStray } = this.#options
-    const resting = await collectPages((cursor) =>
-      rest.listOrders({ status: 'resting', limit: 1000, ...(cursor ? { cursor } : {}) }),
-    )
+    const resting = await readAll((page) => rest.listOrders({ status: 'resting', ...page }))
     const seen = new Set<Order>()
     for (const found of resting) {
       const order = orders.byOrderId(found.orderId) ?? orders.byClientId(found.clientOrderId ?? '')
@@ -132,7 +129,7 @@ export class Reconciler {
 
   async #comparePositions(): Promise<void> {
     const { rest, orders, positions, tickers, note } = this.#options
-    const told = await collectPages((cursor) => rest.positions({ limit: 1000, ...(cursor ? { cursor } : {}) }))
+    const told = await readAll((page) => rest.positions(page))
     const theirs = new Map(told.map((position) => [position.ticker, position]))
     const differences = new Map<string, number>()
     for (const ticker of tickers) {
@@ -147,7 +144,7 @@ export class Reconciler {
       }
       this.corrections++
       note(`position in ${ticker} is ${quantity / 100} contracts at the venue, ${ours / 100} here: taking the venue's`)
-      adoptPosition(positions, ticker, quantity, theirs.get(ticker)?.marketExposureMicros ?? 0)
+      positions.adopt(ticker, quantity, theirs.get(ticker)?.marketExposureMicros ?? 0)
     }
     this.#differences = differences
   }
@@ -187,9 +184,7 @@ export class Reconciler {
 
   async #findByClientId(order: Order): Promise<VenueOrder | undefined> {
     const { rest } = this.#options
-    const placed = await collectPages((cursor) =>
-      rest.listOrders({ ticker: order.ticker, limit: 1000, ...(cursor ? { cursor } : {}) }),
-    )
+    const placed = await readAll((page) => rest.listOrders({ ticker: order.ticker, ...page }))
     return placed.find((candidate) => candidate.clientOrderId === order.clientOrderId)
   }
 }
@@ -197,21 +192,6 @@ export class Reconciler {
 /** Whether something may be happening to an order that a read does not show yet. */
 function inFlight(order: Order): boolean {
   return order.state !== 'open' && order.state !== 'partial'
-}
-
-/** Takes a position the venue reports, with what it binds as its cost. */
-export function adoptPosition(
-  positions: Positions,
-  ticker: string,
-  quantityHundredths: number,
-  exposureMicros: number,
-): void {
-  if (quantityHundredths === 0) {
-    positions.adopt(ticker, 0, 0)
-    return
-  }
-  const perHundredth = exposureMicros / Math.abs(quantityHundredths)
-  positions.adopt(ticker, quantityHundredths, quantityHundredths > 0 ? perHundredth : 10_000 - perHundredth)
 }
 
 function reportOf(found: VenueOrder): OrderReport {

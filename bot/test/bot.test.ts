@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { after as afterAll, afterEach, before as beforeAll, beforeEach, describe, it } from 'node:test'
 import { EXIT } from '@tickscope/contract'
 import { createRest, createSigner, type Rest } from '@tickscope/venue/kalshi'
@@ -208,6 +208,28 @@ it('stops ordering while a latency budget is broken, and for good on the kill si
   await assertSettled(venue, summary)
 })
 
+it('reads its books anew when one goes below zero, and trades on', async (t) => {
+  const venue = await processes.venue('--rate', '200')
+  const proxy = await startForger(new URL(venue.ready.url))
+  t.after(() => proxy.stop())
+  const behind = { ...venue, ready: { ...venue.ready, url: proxy.url } }
+  const bot = await processes.bot(behind, collector.ready.url)
+  await startFlow(venue)
+  await moreOrders(venue, 5)
+  proxy.forgeNext()
+  await until('the forgery', 10_000, () => proxy.forged)
+  await until('a fresh feed', 10_000, async () => (await venueStats(venue)).byKey['bot-key'].connections > 1)
+  await moreOrders(venue, 5)
+  const summary = await finish(venue, bot)
+  assert.equal(summary.negativeLevels, 1)
+  assert.equal(summary.gaps, 0)
+  assert.equal(summary.resyncs, venue.ready.tickers.length)
+  assert.equal(summary.reconnects, 1)
+  assert.match(bot.stderr(), /contradicts itself: reading all books anew/)
+  await assertCounted(summary)
+  await assertSettled(venue, summary)
+})
+
 it('cancels what a killed run of the same bot left resting, and takes over its position', async () => {
   const venue = await processes.venue('--rate', '200')
   const first = await processes.bot(venue, collector.ready.url)
@@ -263,10 +285,55 @@ describe('what is wrong with its surroundings ends in one sentence', () => {
   })
 })
 
+/**
+ * A venue's address that passes everything on, but for one delta: when told to, it moves the next removal of size to a
+ * price where nothing stands. Frames of a server are not masked, so bytes can be changed in place.
+ */
+async function startForger(target: URL) {
+  const removal = Buffer.from('"delta_fp":"-')
+  const price = Buffer.from('"price_dollars":"')
+  const sockets = new Set<Socket>()
+  const forger = { url: '', forged: false, forgeNext: () => {}, stop: () => {} }
+  let armed = false
+  const server = createServer((client) => {
+    const upstream = connect(Number(target.port), target.hostname)
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(socket)
+      socket.setNoDelay(true)
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => other.destroy())
+    }
+    client.on('data', (chunk) => upstream.write(chunk))
+    upstream.on('data', (chunk: Buffer) => {
+      const at = armed ? chunk.indexOf(removal) : -1
+      const priceAt = at < 0 ? -1 : chunk.lastIndexOf(price, at)
+      if (priceAt >= 0) {
+        chunk.write('0.0001', priceAt + price.length, 'latin1')
+        armed = false
+        forger.forged = true
+      }
+      client.write(chunk)
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  forger.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  forger.forgeNext = () => {
+    armed = true
+  }
+  forger.stop = () => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  }
+  return forger
+}
+
 async function closedPort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
+  const { port } = server.address() as AddressInfo
   await new Promise((resolve) => server.close(resolve))
   return port
 }

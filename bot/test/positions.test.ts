@@ -48,11 +48,17 @@ test('a fill through zero closes at the average and opens at its own price', () 
 
 test('the venue has the last word on a position', () => {
   const positions = new Positions()
-  positions.fill(T, 'bid', 500, 2000000)
-  assert.equal(positions.adopt(T, 500, 4000), false)
-  assert.equal(positions.adopt(T, -200, 6000), true)
+  positions.fill(T, 'bid', 500, 2_000_000)
+  positions.adopt(T, -200, 800_000)
   assert.equal(positions.of(T).quantityHundredths, -200)
+  // Two contracts sold at 60 cents can lose 40 each.
+  assert.equal(positions.of(T).costMicros, -1_200_000)
   assert.equal(positions.boundMicros, 800_000)
+  positions.adopt(T, 300, 1_500_000)
+  assert.equal(positions.of(T).costMicros, 1_500_000)
+  assert.equal(positions.boundMicros, 1_500_000)
+  positions.adopt(T, 0, 0)
+  assert.equal(positions.boundMicros, 0)
 })
 
 test('quantity is the sum of fills, and cash, position and profit add up', () => {
