@@ -33,7 +33,7 @@ interface FrameOptions extends CommonOptions {
   readonly tokenFile?: string
   readonly service: string
   readonly instance?: string
-  readonly venue: string
+  readonly venue?: string
   readonly region?: string
   readonly route?: string
 }
@@ -57,6 +57,7 @@ export function addProbeCommands(
   environment: ProbeEnvironment = {},
 ): void {
   addLatencyProbe(parent, httpProbe, exit, environment)
+  addBypassCommand(parent, exit)
 }
 
 function addLatencyProbe<Options extends CommonOptions>(
@@ -68,7 +69,7 @@ function addLatencyProbe<Options extends CommonOptions>(
   const command = parent
     .command(probe.name)
     .description(probe.description)
-    .requiredOption('--url <url>', 'target: a full URL, or the base of a venue')
+    .option('--url <url>', 'target: a full URL, or the base of a venue')
     .option('--rate <requests>', 'requests per second, open loop', rateFlag('--rate', RATE_MAX_PER_SECOND))
     .option('--for <duration>', 'length of the run (default: 10s)', durationFlag('--for', FOR_MAX_MS))
     .option('--json', 'print one JSON object, the last line of stdout', false)
@@ -78,11 +79,14 @@ function addLatencyProbe<Options extends CommonOptions>(
     .option('--token-file <file>', "file with the collector's token")
     .option('--service <name>', 'service label of what is reported', 'probe')
     .option('--instance <name>', "instance label (default: the host's name)")
-    .option('--venue <name>', 'venue label', 'kalshi')
+    .option('--venue <name>', 'venue label (default: kalshi)')
     .option('--region <name>', 'region label')
     .option('--route <name>', 'route label')
   probe.configure(command)
-  command.action(async (options: Options & FrameOptions) => {
+  command.action(async (given: Options & FrameOptions) => {
+    const options = { venue: 'kalshi', ...probe.defaults?.(given), ...given }
+    if (options.url === undefined)
+      throw new UserError('FLAG_MISSING', `probe ${probe.name} needs its target: --url URL`)
     if (options.serve && (options.json || options.for !== undefined))
       throw new UserError(
         'FLAG_CONFLICT',
@@ -150,7 +154,7 @@ async function runProbe<Options extends CommonOptions>(
     controls: judgeControls(before, after, durationNs, measurement.slip),
   })
   process.stdout.write(`${options.json ? JSON.stringify(result) : resultText(result, process.stdout)}\n`)
-  return result.budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+  return [...result.budgets, ...result.checks].some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
 }
 
 async function connectReporter(

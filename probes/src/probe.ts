@@ -35,6 +35,8 @@ export interface ProbeContext {
 export interface LatencyProbe<Options extends CommonOptions> {
   readonly name: string
   readonly description: string
+  /** What flags of the probe stand for when `--url` or `--venue` is left out. */
+  defaults?(options: Options): { readonly url?: string; readonly venue?: string }
   /** Adds the probe's own flags and examples. */
   configure(command: Command): void
   /**

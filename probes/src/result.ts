@@ -20,7 +20,11 @@ import { type Environment, environmentText } from './environment.ts'
 import type { Outcome, Tally } from './tally.ts'
 
 /** Where a time begins and ends, which decides what it can be compared with. */
-export type Boundary = 'user→user'
+export type Boundary =
+  /** this process's call to this process's reading: one clock */
+  | 'user→user'
+  /** the venue's timestamp to this process's reading: two clocks, so never without a bound on their offset */
+  | 'venue→user'
 
 /** What was asked for, and what is known to have happened. */
 export interface Mode {
@@ -30,6 +34,12 @@ export interface Mode {
   /** `inactive`: the figures are of the effective mode, not of the one requested. */
   readonly status: 'measured' | 'inactive' | 'unsupported' | 'skipped'
   readonly reason?: string
+  /** `user→user` when left out. */
+  readonly boundary?: Boundary
+  /** The probe's own when left out. */
+  readonly clock?: string
+  /** Each figure may be off by this much to either side, ns: the bound on the offset of two clocks. */
+  readonly uncertaintyNs?: number
 }
 
 export interface Figures {
@@ -78,6 +88,19 @@ export interface Measurement {
   /** Name of the row a bot's own requests compare with; its budgets are judged, and a service reports it. */
   readonly headline: string
   readonly budgets: readonly Budget[]
+  /** What must hold beside the budgets; one that does not ends the run with the same exit code. */
+  readonly checks?: readonly Check[]
+  /** What only this probe has to say, for scripts. */
+  readonly details?: { readonly [name: string]: unknown }
+  /** The same for people, one line each. */
+  readonly findings?: readonly string[]
+}
+
+export interface Check {
+  readonly name: string
+  readonly ok: boolean
+  /** What was found, one clause. */
+  readonly text: string
 }
 
 export interface ProbeResult extends Figures {
@@ -88,6 +111,9 @@ export interface ProbeResult extends Figures {
   readonly settings: { readonly [setting: string]: unknown }
   readonly rows: readonly (Mode & Figures)[]
   readonly budgets: readonly Budget[]
+  readonly checks: readonly Check[]
+  readonly details: { readonly [name: string]: unknown }
+  readonly findings: readonly string[]
   readonly environment: Environment
   readonly controls: ControlReport
   /** Whether the control samples say that these figures are not the target's alone; why is in `controls`. */
@@ -115,10 +141,10 @@ export function judgeBudget(slo: LatencySlo, row: string, tally: Tally): Budget[
   ]
 }
 
-export function figuresOf(tally: Tally): Figures {
+export function figuresOf(tally: Tally, { boundary = 'user→user', clock = CLOCK }: Partial<Mode> = {}): Figures {
   return {
-    boundary: 'user→user',
-    clock: CLOCK,
+    boundary,
+    clock,
     scheduled: tally.scheduled,
     sent: tally.sent,
     lost: tally.lost,
@@ -138,7 +164,7 @@ export function toResult(
   measurement: Measurement,
   surroundings: Pick<ProbeResult, 'startedAtMs' | 'durationMs' | 'environment' | 'controls'>,
 ): ProbeResult {
-  const { target, settings, all, rows, budgets } = measurement
+  const { target, settings, all, rows, headline, budgets, checks = [], details = {}, findings = [] } = measurement
   const { startedAtMs, durationMs, environment, controls } = surroundings
   return {
     probe,
@@ -146,9 +172,12 @@ export function toResult(
     startedAtMs,
     durationMs,
     settings,
-    ...figuresOf(all),
-    rows: rows.map(({ mode, tally }) => ({ ...mode, ...figuresOf(tally) })),
+    ...figuresOf(all, rows.find(({ mode }) => mode.name === headline)?.mode),
+    rows: rows.map(({ mode, tally }) => ({ ...mode, ...figuresOf(tally, mode) })),
     budgets,
+    checks,
+    details,
+    findings,
     contaminated: controls.contaminatedBy.length > 0,
     controls,
     environment,
@@ -192,15 +221,22 @@ export function resultText(result: ProbeResult, stream: NodeJS.WriteStream): str
       `${row.sent} sent`,
       `${row.lost} lost`,
       `${row.dropped} dropped`,
-      `${row.opened} connections opened`,
+      ...(row.opened > 0 ? [`${row.opened} connections opened`] : []),
       ...(row.reason === undefined ? [] : [row.reason]),
     ]
     lines.push(
       `${style('bold', row.name)}${row.status === 'measured' ? '' : ` ${style('yellow', row.status)}`}  ${notes.join(', ')}`,
     )
-    lines.push(line('  response', row.response), line('  service', row.service))
-    for (const [phase, h] of Object.entries(row.phases)) lines.push(line(`    ${phase}`, h))
-    lines.push(line('  slip', row.slip))
+    if (row.boundary !== result.boundary || row.clock !== result.clock)
+      lines.push(`  boundary ${row.boundary}, clock ${row.clock}`)
+    if (row.uncertaintyNs !== undefined) lines.push(`  each figure ± ${formatNs(row.uncertaintyNs)}`)
+    for (const [name, h] of [
+      ['  response', row.response],
+      ['  service', row.service],
+      ...Object.entries(row.phases).map(([phase, h]) => [`    ${phase}`, h] as const),
+      ['  slip', row.slip],
+    ] as const)
+      if (h.count > 0) lines.push(line(name, h))
     for (const [reason, times] of Object.entries(row.reasons)) lines.push(style('red', `  ${reason} ${times}`))
   }
   lines.push('')
@@ -214,6 +250,9 @@ export function resultText(result: ProbeResult, stream: NodeJS.WriteStream): str
       `budget ${slo} ${verdict}: ${share(withinRatio)} of ${row} requests within ${thresholdMs} ms, ${share(objectiveRatio)} wanted`,
     )
   }
+  for (const { name, ok, text } of result.checks)
+    lines.push(`check ${name} ${ok ? style('green', 'holds') : style('red', 'FAILED')}: ${text}`)
+  lines.push(...result.findings)
   for (const reason of result.controls.contaminatedBy) lines.push(style('yellow', `contaminated: ${reason}`))
   lines.push(style('dim', environmentText(result.environment)))
   return lines.join('\n')

@@ -48,12 +48,18 @@ export class Tally {
     return this.sent + this.outcomes.dropped
   }
 
-  ok(slipNs: number, serviceNs: number, phases: Iterable<readonly [string, number]>): void {
+  /** @param waitedNs for a connection, between slip and service: neither the probe's lateness nor the answer's time */
+  ok(slipNs: number, serviceNs: number, phases: Iterable<readonly [string, number]>, waitedNs = 0): void {
     this.outcomes.ok++
     this.slip.record(slipNs)
     this.service.record(serviceNs)
-    this.response.record(slipNs + serviceNs)
-    for (const [phase, ns] of phases) this.#phase(phase).record(ns)
+    this.response.record(slipNs + waitedNs + serviceNs)
+    for (const [phase, ns] of phases) this.phase(phase, ns)
+  }
+
+  /** A time that is not part of a request's own. */
+  phase(phase: string, ns: number): void {
+    this.#phase(phase).record(ns)
   }
 
   failed(outcome: 'error' | 'timeout', reason: string): void {
@@ -61,7 +67,8 @@ export class Tally {
     this.#because(reason)
   }
 
-  dropped(reason: DropReason): void {
+  /** @param reason of the schedule's, or a probe's own, such as a limit that was reached */
+  dropped(reason: DropReason | (string & {})): void {
     this.outcomes.dropped++
     this.#because(`DROPPED_${reason.toUpperCase()}`)
   }

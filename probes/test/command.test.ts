@@ -20,7 +20,7 @@ async function refusal(...args: string[]): Promise<string> {
 
 describe('the flags of a probe', () => {
   for (const [args, message] of [
-    [[], /required option '--url <url>' not specified/],
+    [[], /^probe http needs its target: --url URL$/],
     [['--url', 'http://h', '--rate', '0'], /^--rate is '0', not a number of requests per second from 0.001 to 10000$/],
     [['--url', 'http://h', '--rate', ''], /^--rate is ''/],
     [['--url', 'http://h', '--for', '10'], /^--for is '10', not a duration/],
