@@ -6,6 +6,7 @@
  *
  * DRIVER is af_packet, af_xdp or memif. One JSON line. Without hugepages. Each side is a process with its own EAL; the
  * result is the client's, how the server ends tells nothing (a memif server may crash when its peer closes).
+ * DPDK's runtime files and memif's socket lie on a tmpfs of a private mount namespace: gone with the processes.
  * Exit: 0 done, 2 bad flag, 3 the machine does not allow it.
  */
 #define _GNU_SOURCE
@@ -18,11 +19,13 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_version.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,12 +38,16 @@ enum { MBUFS = 8191, DESCRIPTORS = 512, BURST = 8, PORT = 20000, PAYLOAD_MAX = 1
 enum { HEADERS = sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr) };
 #define LOST_NS 1000000000ull
 #define START_TIMEOUT_NS 5000000000ull
+/* A driver that loses this many messages in a row, or in all, is given up: each costs LOST_NS. */
+enum { LOST_IN_A_ROW_MAX = 3, LOST_MAX = 10 };
+/* Where the EAL of root keeps its runtime files (dpdk/PREFIX). */
+#define RUN_FOLDER "/var/run"
+#define MEMIF_SOCKET RUN_FOLDER "/tickscope-memif"
 
 static const char *driver;
 static int count = 20000, warmup = 2000, payload = 64, interval_ns = 50000, client_cpu = 0, server_cpu = 1;
 static struct rte_mempool *pool;
 static uint8_t headers[HEADERS];
-static char memif_socket[64];
 
 static _Noreturn void die(int code, const char *what, const char *why) {
   fprintf(stderr, "dpdk: %s%s%s\n", what, why ? ": " : "", why ? why : "");
@@ -53,6 +60,14 @@ static uint16_t ip_checksum(const void *data, size_t bytes) {
   for (size_t i = 0; i < bytes / 2; i++) sum += words[i];
   while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
   return (uint16_t)~sum;
+}
+
+/* Files made from here on are seen by this process and its children only, and end with them. 0, or -errno. */
+static int private_files(void) {
+  if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+      mount("tickscope", RUN_FOLDER, "tmpfs", MS_NOSUID | MS_NODEV, "mode=700,size=16m"))
+    return -errno;
+  return 0;
 }
 
 /* Frames as the AF_XDP path sends them: IPv4, UDP without checksum. */
@@ -72,19 +87,35 @@ static void headers_make(int client) {
   udp->len = htons((uint16_t)(sizeof *udp + (size_t)payload));
 }
 
+/*
+ * The pool must lie densely in memory: net_af_xdp registers (objects x object size) bytes from its start as UMEM, and
+ * without hugepages a pool as rte_pktmbuf_pool_create makes it skips the end of every 4 KiB page. Its last objects would
+ * lie beyond the UMEM, and every message in one of them would be dropped.
+ */
+static struct rte_mempool *dense_pool(void) {
+  struct rte_pktmbuf_pool_private sizes = {.mbuf_data_room_size = RTE_MBUF_DEFAULT_BUF_SIZE};
+  struct rte_mempool *made = rte_mempool_create_empty("frames", MBUFS, sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE, 0,
+                                                      sizeof sizes, SOCKET_ID_ANY, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+  if (!made) return NULL;
+  rte_pktmbuf_pool_init(made, &sizes);
+  if (rte_mempool_populate_default(made) < 0) return NULL;
+  rte_mempool_obj_iter(made, rte_pktmbuf_init, NULL);
+  return made;
+}
+
 static void start_port(int client) {
   char name[32], device[192], core[16];
   snprintf(name, sizeof name, "tickscope%d", getpid());
   snprintf(core, sizeof core, "%d", client ? client_cpu : server_cpu);
   const char *end = client ? CLIENT_DEVICE : SERVER_DEVICE;
   if (!strcmp(driver, "memif"))
-    snprintf(device, sizeof device, "net_memif0,role=%s,id=0,socket=%s,socket-abstract=no", client ? "client" : "server", memif_socket);
+    snprintf(device, sizeof device, "net_memif0,role=%s,id=0,socket=%s,socket-abstract=no", client ? "client" : "server", MEMIF_SOCKET);
   else if (!strcmp(driver, "af_xdp")) snprintf(device, sizeof device, "net_af_xdp0,iface=%s,busy_budget=0", end);
   else snprintf(device, sizeof device, "net_af_packet0,iface=%s", end);
   char *args[] = {"dpdk", "--no-huge", "-m", "128", "--no-pci", "--no-telemetry", "--no-shconf", "--log-level=lib.*:error", "--log-level=pmd.*:error",
                   "--file-prefix", name, "-l", core, "--vdev", device};
   if (rte_eal_init((int)(sizeof args / sizeof *args), args) < 0) die(3, "EAL", rte_strerror(rte_errno));
-  pool = rte_pktmbuf_pool_create("frames", MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+  pool = dense_pool();
   if (!pool) die(3, "frame pool", rte_strerror(rte_errno));
   struct rte_eth_conf none = {0};
   if (rte_eth_dev_count_avail() == 0) die(3, "no DPDK port came up for this driver", NULL);
@@ -141,36 +172,48 @@ static uint64_t exchange(uint64_t number, uint64_t *sent_at, uint64_t timeout_ns
   }
 }
 
+struct run {
+  int lost, lost_in_a_row;
+  struct histogram response, service, slip;
+};
+
+static int given_up(const struct run *run) { return run->lost_in_a_row >= LOST_IN_A_ROW_MAX || run->lost >= LOST_MAX; }
+
+/* One message of the run. @returns when its answer came, 0 when it was lost */
+static uint64_t counted(struct run *run, uint64_t number, uint64_t *sent_at) {
+  uint64_t came = exchange(number, sent_at, LOST_NS);
+  run->lost_in_a_row = came ? 0 : run->lost_in_a_row + 1;
+  run->lost += !came;
+  if (came) histogram_record(&run->service, came - *sent_at);
+  return came;
+}
+
 static int measure(void) {
-  static struct histogram response, service, slip;
+  static struct run run;
   uint64_t number = 1, sent_at, came, deadline = now_ns() + START_TIMEOUT_NS;
   while (!exchange(number++, &sent_at, 10000000)) /* until the server's port is up */
     if (now_ns() > deadline) die(3, "no answer through this driver within 5 s", NULL);
-  for (int i = 0; i < warmup; i++)
-    if ((came = exchange(number++, &sent_at, LOST_NS))) histogram_record(&service, came - sent_at);
-  uint64_t enough = INTERVAL_ROUND_TRIPS * histogram_quantile(&service, 0.5);
+  for (int i = 0; i < warmup && !given_up(&run); i++) counted(&run, number++, &sent_at);
+  if (given_up(&run)) die(3, "messages were lost in the warm-up, one after the other", NULL);
+  uint64_t enough = INTERVAL_ROUND_TRIPS * histogram_quantile(&run.service, 0.5);
   uint64_t interval = enough > (uint64_t)interval_ns ? enough : (uint64_t)interval_ns, start = now_ns() + interval;
-  histogram_reset(&service);
-  int lost = 0;
-  for (int i = 0; i < count; i++) {
-    uint64_t intended = start + (uint64_t)i * interval;
+  memset(&run, 0, sizeof run);
+  int sent = 0;
+  while (sent < count && !given_up(&run)) {
+    uint64_t intended = start + (uint64_t)sent++ * interval;
     while (now_ns() < intended) cpu_relax();
-    came = exchange(number++, &sent_at, LOST_NS);
-    histogram_record(&slip, sent_at - intended);
-    if (!came) {
-      lost++;
-      continue;
-    }
-    histogram_record(&response, came - intended);
-    histogram_record(&service, came - sent_at);
+    came = counted(&run, number++, &sent_at);
+    histogram_record(&run.slip, sent_at - intended);
+    if (came) histogram_record(&run.response, came - intended);
   }
-  printf("\n{\"kind\":\"ladder\",\"path\":\"dpdk_%s\",\"payloadBytes\":%d,\"status\":\"measured\",\"reason\":\"\",\"requestedMode\":\"DPDK net_%s, "
+  printf("\n{\"kind\":\"ladder\",\"path\":\"dpdk_%s\",\"payloadBytes\":%d,\"status\":\"%s\",\"reason\":\"%s\",\"requestedMode\":\"DPDK net_%s, "
          "no hugepages\",\"effectiveMode\":\"%s, poll mode, %s\",\"sent\":%d,\"lost\":%d,\"intervalNs\":%llu,",
-         driver, payload, driver, rte_version(), strcmp(driver, "memif") ? "veth" : "shared memory, no network", count, lost,
-         (unsigned long long)interval);
-  histogram_print(stdout, "response", &response), putchar(',');
-  histogram_print(stdout, "service", &service), putchar(',');
-  histogram_print(stdout, "slip", &slip);
+         driver, payload, given_up(&run) ? "unsupported" : "measured",
+         given_up(&run) ? "given up: messages were lost one after the other" : "", driver, rte_version(),
+         strcmp(driver, "memif") ? "veth" : "shared memory, no network", sent, run.lost, (unsigned long long)interval);
+  histogram_print(stdout, "response", &run.response), putchar(',');
+  histogram_print(stdout, "service", &run.service), putchar(',');
+  histogram_print(stdout, "slip", &run.slip);
   printf("}\n");
   fflush(stdout);
   return 0;
@@ -198,7 +241,8 @@ int main(int argc, char **argv) {
     else if (!strcmp(flag, "--server-cpu")) server_cpu = number_of(flag, value, 0, 1023);
     else die(2, "unknown flag", flag);
   }
-  snprintf(memif_socket, sizeof memif_socket, "/tmp/tickscope-memif-%d", getpid());
+  int hidden = private_files();
+  if (hidden) die(3, "a private " RUN_FOLDER " (needs root)", strerror(-hidden));
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)) die(70, "socketpair", strerror(errno));
   pid_t client = getpid(), server = fork();
@@ -223,6 +267,5 @@ int main(int argc, char **argv) {
   start_port(1);
   int result = measure();
   kill(server, SIGKILL);
-  unlink(memif_socket);
   _exit(result); /* the EAL's own clean-up waits for threads of drivers that are gone */
 }
