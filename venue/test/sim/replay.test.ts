@@ -13,7 +13,7 @@ import { Replay } from '../../src/sim/replay.ts'
 import { type Client, type FeedClient, type Message, type RunningSimulator, startSimulator, until } from './fixture.ts'
 
 const REAL = fileURLToPath(new URL('../../../../shared/data/kalshi-kxbtc15m-ws.jsonl.zst', import.meta.url))
-const REAL_LINES = 60_000
+const REAL_LINES = 52_000
 
 let folder = ''
 before(() => {
