@@ -39,6 +39,12 @@ export const CONTENT_TYPES = {
 const CHUNK_MS = 2
 const CHUNK_CHARS = 64 * 1024
 
+/**
+ * Type of a gauge with a label `quantile`: promtool keeps that label for summaries, and Prometheus 3 rewrites
+ * `quantile="1"` to `"1.0"` in those. An unknown type keeps the label as every query has it.
+ */
+const QUANTILE_TYPE = 'unknown'
+
 /** Gauges of a process not heard for so long say nothing about now. */
 const GAUGES_FRESH_MS = 30_000
 /** `tickscope_agent_last_batch_timestamp_seconds` stays longer: it is how an alert knows who is missing. */
@@ -174,8 +180,8 @@ export class Exposition {
     const resources = [...this.#state.resources.values()]
     for (const name of METRIC_NAMES) {
       if (name.startsWith(OWN_PREFIX)) continue
-      const { type, help, unit } = METRICS[name]
-      yield head(name, type, help, unit, format)
+      const { type, help, unit, labels } = METRICS[name]
+      yield head(name, 'quantile' in labels ? QUANTILE_TYPE : type, help, unit, format)
       for (const resource of resources) {
         if (type === 'histogram')
           for (const series of resource.histograms.values()) yield this.#buckets(resource, series, name)
@@ -221,15 +227,17 @@ export class Exposition {
     return text
   }
 
-  /**
-   * Gauges in all but type: promtool keeps the label `quantile` for summaries, and Prometheus 3 rewrites
-   * `quantile="1"` to `"1.0"` in those. An unknown type keeps the label as every query has it.
-   */
   *#quantiles(resources: readonly ResourceState[], format: Format): Generator<string> {
     const sum = new CellSum()
     for (const metric of QUANTILE_METRICS) {
       const name = quantileMetricName(metric)
-      yield head(name, 'unknown', `Exact quantiles over sliding windows. ${METRICS[metric].help}`, 'seconds', format)
+      yield head(
+        name,
+        QUANTILE_TYPE,
+        `Exact quantiles over sliding windows. ${METRICS[metric].help}`,
+        'seconds',
+        format,
+      )
       for (const resource of resources) {
         for (const series of resource.histograms.values()) {
           if (series.metric !== metric) continue

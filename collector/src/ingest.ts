@@ -5,6 +5,11 @@
  * sequence) is applied once however often it is sent: a batch that was applied before is answered `duplicate`. A hole in
  * the sequence means batches that were lost for good; it is accepted, counted and noted.
  *
+ *   200          {"status":"applied"} or {"status":"duplicate"}: the agent may forget the batch
+ *   400 413 415  {"error","code"}: never, however often it is sent
+ *   401          not without the token
+ *   429 503      later, after Retry-After seconds: the collector is full, busy, or cannot write
+ *
  * Work on bodies (inflate, parse, decode) runs one at a time, so the memory of ingest is that of one body beside the
  * compressed ones waiting. Batches of one agent take turns, so their order on disk is the order they were sent in.
  */

@@ -156,7 +156,7 @@ export class State {
   apply(batch: AcceptedBatch, arrivedAtMonotonicMs?: number): void {
     this.#deliver(batch)
     const resource = this.#resource(batch.resource, batch.receivedAtMs)
-    resource.lastIntervalEndMs = Math.max(resource.lastIntervalEndMs, batch.intervalEndMs)
+    resource.lastIntervalEndMs = batch.intervalEndMs
     for (const { metric, labels, cells } of batch.series) {
       const series = this.#addCells(resource, metric, labels, cells)
       if (arrivedAtMonotonicMs !== undefined) series.window?.add(cells, arrivedAtMonotonicMs)

@@ -412,9 +412,12 @@ describe('the journal', () => {
     await second.close()
   })
 
-  it('says so when the directory cannot be made', async (t) => {
+  it('says so when the directory cannot be used', async (t) => {
     const file = join(temporaryDir(t), 'file')
     writeFileSync(file, '')
-    await assert.rejects(openJournal(t, join(file, 'data')), /data directory .* cannot be made: ENOTDIR/)
+    await assert.rejects(
+      openJournal(t, join(file, 'data')),
+      /data directory .* cannot be used: mkdir failed with ENOTDIR/,
+    )
   })
 })

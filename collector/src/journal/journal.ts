@@ -12,7 +12,7 @@
  * sync leaves unknown what is on disk, and later syncs would lie (the kernel reports such an error once): the journal is
  * then closed for good, `onFailed` is told, and only a restart, which reads what really is there, can help.
  */
-import { constants, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { constants, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { JournalError, RequestError } from '../error.ts'
@@ -86,16 +86,10 @@ export class Journal {
    */
   static async open(options: JournalOptions): Promise<{ journal: Journal; state: State }> {
     const { dir, log } = options
+    let unlock: (() => void) | undefined
     try {
       mkdirSync(dir, { recursive: true })
-    } catch (error) {
-      throw new JournalError(
-        'DATA_DIR',
-        `data directory ${dir} cannot be made: ${(error as NodeJS.ErrnoException).code}`,
-      )
-    }
-    const unlock = lockDirectory(dir)
-    try {
+      unlock = lockDirectory(dir)
       const { state, generation = 1, snapshot = 1, end } = recover(dir)
       for (const name of readdirSync(dir)) if (name.endsWith('.hlog.tmp')) rmSync(join(dir, name))
       const path = join(dir, fileName('journal', generation))
@@ -106,8 +100,10 @@ export class Journal {
       if (snapshot < generation) journal.#startCompaction()
       return { journal, state }
     } catch (error) {
-      unlock()
-      throw error
+      unlock?.()
+      const { code, syscall } = error as NodeJS.ErrnoException
+      if (error instanceof JournalError || syscall === undefined) throw error
+      throw new JournalError('DATA_DIR', `data directory ${dir} cannot be used: ${syscall} failed with ${code}`)
     }
   }
 
@@ -217,17 +213,9 @@ export class Journal {
     const { dir, log, rotateBytes } = this.#options
     const generation = this.#generation + 1
     const path = join(dir, fileName('journal', generation))
+    let next: { file: FileHandle; bytes: number }
     try {
-      const file = await open(path, 'w+')
-      const bytes = await writeHead(file, dir, generation)
-      const finished = this.#file
-      this.#file = file
-      this.#generation = generation
-      this.#bytes = bytes
-      this.#groups = 0
-      this.#rotateAtBytes = rotateBytes
-      this.#otherBytes = this.#measure()
-      await finished.close()
+      next = await begin(path, dir, generation)
     } catch (error) {
       log(`journal: ${path} could not be begun (${(error as Error).message}); the current file goes on`)
       // A later file must not exist while this one is written: only the last may have a torn tail.
@@ -235,6 +223,14 @@ export class Journal {
       this.#rotateAtBytes = this.#bytes + rotateBytes / 4
       return
     }
+    const finished = this.#file
+    this.#file = next.file
+    this.#generation = generation
+    this.#bytes = next.bytes
+    this.#groups = 0
+    this.#rotateAtBytes = rotateBytes
+    this.#otherBytes = this.#measure()
+    await finished.close().catch(() => {})
     this.#startCompaction()
   }
 
@@ -273,6 +269,16 @@ export class Journal {
   }
 }
 
+async function begin(path: string, dir: string, generation: number): Promise<{ file: FileHandle; bytes: number }> {
+  const file = await open(path, 'w+')
+  try {
+    return { file, bytes: await writeHead(file, dir, generation) }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
 /** @returns bytes written, once they and the file's name are on disk */
 async function writeHead(file: FileHandle, dir: string, generation: number): Promise<number> {
   const head = encodeHead('journal', generation, Date.now())
@@ -284,9 +290,7 @@ async function writeHead(file: FileHandle, dir: string, generation: number): Pro
 
 /** Sets a torn tail aside and cuts it off; none of it was ever acknowledged. */
 async function cutOff(file: FileHandle, path: string, at: number, log: (line: string) => void): Promise<void> {
-  const { size } = await file.stat()
-  const tail = Buffer.alloc(size - at)
-  await file.read(tail, 0, tail.length, at)
+  const tail = readFileSync(path).subarray(at)
   const aside = await open(`${path}.torn`, 'w')
   await writeWhole(aside, tail, 0)
   await aside.sync()
