@@ -112,7 +112,7 @@ class Stack {
     const path = (name: string) => join(this.#folder, name)
     this.#writeKeys()
 
-    this.#venue = await this.#child('venue', 'venue/src/sim/main.ts', [
+    const venueArgs = [
       ...[
         '--port',
         `${venuePort}`,
@@ -128,8 +128,11 @@ class Stack {
       ...(replay ? ['--replay', replay, '--replay-speed', replaySpeed] : []),
       ...(venueLatency ? ['--venue-latency', venueLatency] : []),
       ...(rate ? ['--rate', rate] : []),
+    ]
+    ;[this.#venue, this.#pager] = await all([
+      this.#child('venue', 'venue/src/sim/main.ts', venueArgs),
+      this.#child('pager', 'alerts/src/pager/main.ts', ['--port', `${pagerPort}`]),
     ])
-    this.#pager = await this.#child('pager', 'alerts/src/pager/main.ts', ['--port', `${pagerPort}`])
     const alertmanager = await this.#startAlertmanager()
 
     this.#collectorArgs = [
@@ -138,28 +141,25 @@ class Stack {
       ...(alertmanager ? ['--alertmanager', alertmanager.url] : ['--webhook', `${this.#pager.ready.url}/page`]),
     ]
     this.#collector = await this.#child('collector', 'collector/src/main.ts', [
-      '--port',
-      `${collectorPort}`,
+      ...['--port', `${collectorPort}`],
       ...this.#collectorArgs,
     ])
     this.#superviseCollector()
-    if (alertmanager) {
-      writeFileSync(path('tickscope.rules.yml'), renderRules(slos))
-      await this.#startPrometheus(alertmanager)
-    }
 
     const service = (name: string) => [
-      ...['--url', this.#venue.ready.url, '--collector', this.#collector.ready.url],
+      ...['--collector', this.#collector.ready.url],
       ...['--key-id', `${name}-key`, '--key-file', path(`${name}.pem`), '--service', name],
       ...(config ? ['--config', config] : []),
     ]
-    this.#bot = await this.#child('bot', 'bot/src/main.ts', [
-      ...service('bot').map((word) => (word === '--url' ? '--venue' : word)),
-      ...['--seed', `${this.#seed}`],
+    const venue = this.#venue.ready.url
+    const botArgs = ['--venue', venue, ...service('bot'), '--seed', `${this.#seed}`]
+    const probeArgs = ['http', '--serve', '--url', venue, ...service('probe')]
+    writeFileSync(path('tickscope.rules.yml'), renderRules(slos))
+    ;[this.#bot, this.#probe] = await all([
+      this.#child('bot', 'bot/src/main.ts', botArgs),
+      this.#options.probe ? this.#child('probe', 'probes/src/main.ts', probeArgs) : undefined,
+      alertmanager && this.#startPrometheus(alertmanager),
     ])
-    if (this.#options.probe) {
-      this.#probe = await this.#child('probe', 'probes/src/main.ts', ['http', '--serve', ...service('probe')])
-    }
     for (const child of this.#children) {
       if (child !== this.#collector) this.#failOnExit(child)
     }
@@ -380,6 +380,14 @@ class Stack {
       if (state === 'firing' && !this.#alerts.has(labels.alertname)) this.#alerts.set(labels.alertname, Date.now())
     }
   }
+}
+
+/** Waits for all, also when one has failed, so that what did start can be stopped; then throws the first failure. */
+async function all<const T extends readonly unknown[]>(
+  promises: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(promises)
+  return Promise.all(promises) as never
 }
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)))
