@@ -9,6 +9,7 @@ import { accessSync, constants, mkdirSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { EXIT, LatencyHistogram, lowestOf, UserError } from '@tickscope/contract'
@@ -51,7 +52,7 @@ function buildFolder(): string {
  *
  * @throws UserError `NATIVE_BUILD` with the compiler's first line and what to install
  */
-export async function nativeProgram(name: 'bypass' | 'jitter' | 'dpdk'): Promise<string> {
+export async function nativeProgram(name: 'bypass' | 'jitter' | 'dpdk' | 'order'): Promise<string> {
   const out = buildFolder()
   const program = join(out, name)
   try {
@@ -93,7 +94,11 @@ export interface NativeEnd {
 export async function runNative({ program, args, env, timeoutMs, signal, onLine }: NativeRun): Promise<NativeEnd> {
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
   const kill = () => child.kill('SIGKILL')
-  const timer = setTimeout(kill, timeoutMs)
+  let timedOut = false
+  const timer = setTimeout(() => {
+    timedOut = true
+    kill()
+  }, timeoutMs)
   signal?.addEventListener('abort', kill)
   let said = ''
   createInterface({ input: child.stderr }).on('line', (line) => (said = line))
@@ -107,11 +112,35 @@ export async function runNative({ program, args, env, timeoutMs, signal, onLine 
   })
   const end = await new Promise<NativeEnd>((resolve) => {
     child.once('error', (error) => resolve({ code: null, signal: null, said: error.message }))
-    child.once('close', (code, by) => resolve({ code, signal: by, said }))
+    child.once('close', (code, by) =>
+      resolve({
+        code,
+        signal: by,
+        said: timedOut ? `ended after ${Math.round(timeoutMs / 1000)} s without a result` : said,
+      }),
+    )
   })
   clearTimeout(timer)
   signal?.removeEventListener('abort', kill)
   return end
+}
+
+/** Samples handed over at once, and the pause after them, ms: an eighth of the agent's ring, drained each 5 ms. */
+const REPLAY_SAMPLES = 2_048
+const REPLAY_PAUSE_MS = 10
+
+/** Hands each sample of a printed histogram to `record`, at a pace the agent's ring keeps up with. */
+export async function replayNative({ cells }: NativeHistogram, record: (ns: number) => void): Promise<void> {
+  let left = REPLAY_SAMPLES
+  for (let i = 0; i + 1 < cells.length; i += 2) {
+    const ns = lowestOf(cells[i] as number)
+    for (let n = cells[i + 1] as number; n > 0; n--) {
+      record(ns)
+      if (--left > 0) continue
+      left = REPLAY_SAMPLES
+      await delay(REPLAY_PAUSE_MS)
+    }
+  }
 }
 
 /** Smallest value of the cell in the middle of a printed histogram, for a figure a round, ns. */

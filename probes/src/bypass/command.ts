@@ -1,10 +1,12 @@
 /** `probe bypass`: flags, signals, output. */
-import { EXIT, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
+import { setTimeout as delay } from 'node:timers/promises'
+import { announce, EXIT, formatNs, loadSlos, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
-import { integerFlag } from '../flag.ts'
+import { durationFlag, integerFlag, readFlagFile } from '../flag.ts'
 import { startProgress } from '../progress.ts'
-import { DPDK_PATHS, KERNEL_PATHS } from './ladder.ts'
-import { runBypass } from './run.ts'
+import { DPDK_PATHS, KERNEL_PATHS, type LadderRow } from './ladder.ts'
+import { createBypassReporter } from './report.ts'
+import { type BypassOptions, type BypassResult, runBypass } from './run.ts'
 import { bypassText } from './text.ts'
 
 /** About what a round of all paths takes, with controls, per 1,000 messages and payload; only for the progress bar. */
@@ -25,7 +27,27 @@ interface Options {
   readonly peerMac?: string
   readonly clientCpu: number
   readonly serverCpu: number
+  readonly budget: readonly PathBudget[]
+  readonly serve: boolean
+  /** ms */
+  readonly every: number
+  readonly config?: string
+  readonly tokenFile?: string
+  readonly service: string
+  readonly instance?: string
   readonly json: boolean
+}
+
+/** The most a path's p99 may be, from the intended send. */
+interface PathBudget {
+  readonly path: string
+  readonly thresholdMs: number
+}
+
+/** What the process was given beside its flags. */
+interface BypassEnvironment {
+  readonly config?: string | undefined
+  readonly tokenFile?: string | undefined
 }
 
 const PATHS: readonly string[] = [...KERNEL_PATHS, ...DPDK_PATHS]
@@ -42,6 +64,13 @@ function payloadsFlag(text: string): number[] {
   return text.split(',').map(integerFlag('--payloads', 8, 1400))
 }
 
+function budgetFlag(text: string, before: readonly PathBudget[]): PathBudget[] {
+  const [path = '', duration = ''] = text.split('=')
+  if (!PATHS.includes(path))
+    throw new UserError('PATH_UNKNOWN', `--budget is '${text}', not PATH=DURATION such as udp_spinning=50us`)
+  return [...before, { path, thresholdMs: parseDurationMs(duration, '--budget') }]
+}
+
 /** p50 of the bot's tick-to-trade plus its API round trip, as its collector knows them. */
 async function measuredEndToEndNs(collector: string): Promise<number> {
   const answer = await fetch(`${collector}/v1/summary`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined)
@@ -52,7 +81,11 @@ async function measuredEndToEndNs(collector: string): Promise<number> {
 }
 
 /** @param exit takes the exit code of the run */
-export function addBypassCommand(parent: Command, exit: (code: number) => void): void {
+export function addBypassCommand(
+  parent: Command,
+  exit: (code: number) => void,
+  environment: BypassEnvironment = {},
+): void {
   parent
     .command('bypass')
     .description('What waiting, the kernel stack and bypassing it cost: one message over every path, interleaved.')
@@ -68,14 +101,26 @@ export function addBypassCommand(parent: Command, exit: (code: number) => void):
     .option('--paths <names>', `only these: ${PATHS.join(', ')}`, pathsFlag)
     .option(
       '--preload <name>',
-      'also run under this network stack: onload, vma, xlio, or the path of a library; repeatable',
+      'also run under this network stack: onload, vma, xlio, or the path of a library; repeatable (default: onload)',
       (name: string, names: string[]) => [...names, name],
       [] as string[],
     )
+    .option('--budget <path=duration>', "break (exit code 1) when the path's p99 is longer; repeatable", budgetFlag, [])
     .option('--end-to-end <duration>', "your bot's whole round trip, to say what a gain is worth to it", (text) =>
       parseDurationMs(text, '--end-to-end'),
     )
-    .option('--collector <url>', "take the bot's round trip from this collector")
+    .option('--collector <url>', "report to this collector, and take the bot's round trip from it")
+    .option('--token-file <file>', "file with the collector's token")
+    .option('--config <file>', 'JSON file that overrides the SLOs')
+    .option('--service <name>', 'service label of what is reported', 'probe')
+    .option('--instance <name>', "instance label (default: the host's name)")
+    .option('--serve', 'run until stopped, once each --every, print no table', false)
+    .option(
+      '--every <duration>',
+      'time between the starts of two runs of a service',
+      durationFlag('--every', 24 * 3.6e6),
+      3.6e6,
+    )
     .option('--device <nic>', 'a real NIC instead of the veth pair; with --address, --peer, --peer-mac')
     .option('--address <ip>', "the NIC's address")
     .option('--peer <ip>', 'the far end, which runs: bypass serve --device … --address … --peer … --peer-mac …')
@@ -83,38 +128,98 @@ export function addBypassCommand(parent: Command, exit: (code: number) => void):
     .option('--client-cpu <cpu>', 'core of the client', integerFlag('--client-cpu', 0, 1023), 0)
     .option('--server-cpu <cpu>', 'core of the server', integerFlag('--server-cpu', 0, 1023), 1)
     .option('--json', 'print one JSON object, the last line of stdout', false)
-    .action(async (options: Options) => exit(await run(options)))
+    .action(async (options: Options) => exit(await run(options, environment)))
 }
 
-async function run(options: Options): Promise<number> {
-  const { device, address, peer, peerMac, collector, endToEnd, paths } = options
+async function run(options: Options, environment: BypassEnvironment): Promise<number> {
+  const { device, address, peer, peerMac, collector, paths, serve, every, json } = options
   const named = [device, address, peer, peerMac].filter((value) => value !== undefined).length
   if (named !== 0 && named !== 4)
     throw new UserError('NETWORK_PARTIAL', 'a real network needs all of --device, --address, --peer and --peer-mac')
-  const endToEndNs = collector
-    ? await measuredEndToEndNs(collector)
-    : endToEnd === undefined
-      ? undefined
-      : endToEnd * 1e6
+  if (serve && json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
-  const estimateMs = (options.rounds * options.payloads.length * options.count * ROUND_MS_PER_1000) / 1000
-  const progress = startProgress('bypass', estimateMs)
-  const result = await runBypass({
-    rounds: options.rounds,
-    count: options.count,
-    payloads: options.payloads,
-    intervalNs: options.intervalUs * 1000,
-    ...(paths && { paths }),
-    preload: options.preload,
-    ...(endToEndNs !== undefined && { endToEndNs }),
-    ...(device && address && peer && peerMac && { network: { device, address, peer, peerMac } }),
-    clientCpu: options.clientCpu,
-    serverCpu: options.serverCpu,
-    signal: stopping.signal,
-    note: (line) => process.stderr.write(`bypass: ${line}\n`),
-    progress: progress.show,
-  }).finally(progress.end)
-  process.stdout.write(`${options.json ? JSON.stringify(result) : bypassText(result, process.stdout)}\n`)
-  return EXIT.ok
+  const note = (line: string) => process.stderr.write(`bypass: ${line}\n`)
+  const reporter = await connectReporter(options, environment)
+  const once = async (): Promise<BypassResult> => {
+    const endToEndNs = await endToEndOf(options)
+    const estimateMs = (options.rounds * options.payloads.length * options.count * ROUND_MS_PER_1000) / 1000
+    const progress = startProgress('bypass', serve ? Number.POSITIVE_INFINITY : estimateMs)
+    const settings: BypassOptions = {
+      rounds: options.rounds,
+      count: options.count,
+      payloads: options.payloads,
+      intervalNs: options.intervalUs * 1000,
+      ...(paths && { paths }),
+      preload: options.preload.length > 0 || paths ? options.preload : ['onload'],
+      ...(endToEndNs !== undefined && { endToEndNs }),
+      ...(device && address && peer && peerMac && { network: { device, address, peer, peerMac } }),
+      clientCpu: options.clientCpu,
+      serverCpu: options.serverCpu,
+      signal: stopping.signal,
+      note,
+      progress: progress.show,
+      ...(reporter && { report: reporter.round }),
+    }
+    const result = await runBypass(settings).finally(progress.end)
+    reporter?.gains(result.gains)
+    return result
+  }
+  try {
+    if (serve) {
+      announce({ event: 'ready', probe: 'bypass' })
+      let runs = 0
+      while (!stopping.signal.aborted) {
+        const startedAtMs = Date.now()
+        await once()
+        if (!stopping.signal.aborted) runs++
+        const leftMs = Math.max(0, startedAtMs + every - Date.now())
+        await delay(leftMs, undefined, { signal: stopping.signal }).catch(() => {})
+      }
+      announce({ event: 'summary', runs })
+      return EXIT.ok
+    }
+    const result = await once()
+    const budgets = judge(result.rows, options.budget)
+    const text = [
+      bypassText(result, process.stdout),
+      ...budgets.map(
+        ({ path, thresholdMs, ok }) =>
+          `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${path} within ${formatNs(thresholdMs * 1e6)}`,
+      ),
+    ].join('\n')
+    process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
+    return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+  } finally {
+    if (reporter && !(await reporter.stop())) note(`the collector at ${collector} did not acknowledge the last batch`)
+  }
+}
+
+/** A path that was not measured keeps no budget. */
+function judge(rows: readonly LadderRow[], budgets: readonly PathBudget[]) {
+  return budgets.map(({ path, thresholdMs }) => {
+    const judged = rows.filter((row) => row.path === path && row.status === 'measured')
+    const ok = judged.length > 0 && judged.every(({ p99Ns }) => p99Ns !== null && p99Ns <= thresholdMs * 1e6)
+    return { path, quantile: 0.99, thresholdMs, ok }
+  })
+}
+
+async function endToEndOf({ endToEnd, collector }: Options): Promise<number | undefined> {
+  if (endToEnd !== undefined) return endToEnd * 1e6
+  const measuredNs = collector === undefined ? 0 : await measuredEndToEndNs(collector)
+  return measuredNs > 0 ? measuredNs : undefined
+}
+
+async function connectReporter(options: Options, environment: BypassEnvironment) {
+  const { collector, service, instance, payloads } = options
+  if (collector === undefined) return undefined
+  const tokenFile = options.tokenFile ?? environment.tokenFile
+  return createBypassReporter({
+    collectorUrl: collector,
+    token: tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim(),
+    service,
+    instance,
+    slos: loadSlos(options.config ?? environment.config),
+    payloadBytes: payloads[0] ?? 64,
+  })
 }

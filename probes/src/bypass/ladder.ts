@@ -27,6 +27,8 @@ export type Status = 'measured' | 'inactive' | 'unsupported' | 'skipped'
 /** A line of a C program: one path, one payload, one round. */
 export interface LadderLine {
   readonly kind: 'ladder'
+  /** Counted by the caller where a program knows no rounds. */
+  readonly round?: number
   readonly path: string
   readonly payloadBytes: number
   readonly status: Status
@@ -59,8 +61,10 @@ export interface LadderRow {
   readonly p99Ns: number | null
   readonly p999Ns: number | null
   readonly maxNs: number | null
-  /** p50 of the service time, from the actual send, of each round. */
+  /** p50 of the service time, from the actual send, of each round that was measured. */
   readonly roundsP50Ns: readonly number[]
+  /** Which rounds these are, so that comparisons pair them. */
+  readonly measuredRounds: readonly number[]
   /** From the actual send: what a closed loop would have measured. */
   readonly service: LatencySummary | null
   /** How late the program itself sent. */
@@ -69,36 +73,39 @@ export interface LadderRow {
   readonly sleepsPerMessage: number | null
 }
 
+/** A row is only as good as its worst round. */
+const SEVERITY: readonly Status[] = ['measured', 'inactive', 'skipped', 'unsupported']
+
 /** Collects lines of one path and payload. */
 class Rung {
   readonly #response = new LatencyHistogram()
   readonly #service = new LatencyHistogram()
   readonly #slip = new LatencyHistogram()
-  readonly #roundsP50Ns: number[] = []
-  #last: LadderLine
+  readonly #roundsP50Ns = new Map<number, number>()
+  #worst: LadderLine
   #sent = 0
   #lost = 0
   #sleeps = 0
 
   constructor(first: LadderLine) {
-    this.#last = first
+    this.#worst = first
   }
 
   add(line: LadderLine): void {
-    this.#last = line
+    if (SEVERITY.indexOf(line.status) >= SEVERITY.indexOf(this.#worst.status)) this.#worst = line
     this.#sent += line.sent ?? 0
     this.#lost += line.lost ?? 0
     this.#sleeps += line.voluntarySwitches ?? 0
     if (line.response) mergeNative(this.#response, line.response)
     if (line.slip) mergeNative(this.#slip, line.slip)
-    if (line.service) {
+    if (line.service && line.service.count > 0) {
       mergeNative(this.#service, line.service)
-      this.#roundsP50Ns.push(nativeQuantileNs(line.service, 0.5))
+      this.#roundsP50Ns.set(line.round ?? this.#roundsP50Ns.size, nativeQuantileNs(line.service, 0.5))
     }
   }
 
   row(): LadderRow {
-    const { path, payloadBytes, status, reason, requestedMode, effectiveMode } = this.#last
+    const { path, payloadBytes, status, reason, requestedMode, effectiveMode } = this.#worst
     const measured = this.#service.count > 0
     const response = measured ? summarize(this.#response) : null
     return {
@@ -117,12 +124,23 @@ class Rung {
       p99Ns: response?.p99Ns ?? null,
       p999Ns: response?.p999Ns ?? null,
       maxNs: response?.maxNs ?? null,
-      roundsP50Ns: this.#roundsP50Ns,
+      roundsP50Ns: [...this.#roundsP50Ns.values()],
+      measuredRounds: [...this.#roundsP50Ns.keys()],
       service: measured ? summarize(this.#service) : null,
       slip: measured ? summarize(this.#slip) : null,
       sleepsPerMessage: this.#sent > 0 ? Math.round((this.#sleeps / this.#sent) * 100) / 100 : null,
     }
   }
+}
+
+/** The line of a path that did not run. */
+export function missing(
+  path: string,
+  payloadBytes: number,
+  status: 'skipped' | 'unsupported',
+  reason: string,
+): LadderLine {
+  return { kind: 'ladder', path, payloadBytes, status, reason, requestedMode: '', effectiveMode: '' }
 }
 
 export class Ladder {
@@ -133,11 +151,6 @@ export class Ladder {
     const rung = this.#rungs.get(key) ?? new Rung(line)
     this.#rungs.set(key, rung)
     rung.add(line)
-  }
-
-  /** A path that did not run. */
-  note(path: string, payloadBytes: number, status: 'skipped' | 'unsupported' | 'inactive', reason: string): void {
-    this.add({ kind: 'ladder', path, payloadBytes, status, reason, requestedMode: '', effectiveMode: '' })
   }
 
   rows(): LadderRow[] {
@@ -152,36 +165,37 @@ export interface LadderGain extends Gain {
   readonly quantile: 0.5
 }
 
-/** The steps worth reading: waiting against spinning, then the stack against what bypasses it. */
+/** The steps worth reading: how the socket waits, then the stack against what bypasses it, then the whole way. */
+const BYPASSES = ['af_xdp_generic', 'af_xdp_native', ...DPDK_PATHS]
 const STEPS: readonly (readonly [from: string, to: string])[] = [
-  ['udp_blocking', 'udp_epoll'],
-  ['udp_blocking', 'udp_busy_poll'],
-  ['udp_blocking', 'io_uring'],
-  ['udp_blocking', 'udp_spinning'],
+  ...['udp_epoll', 'udp_busy_poll', 'io_uring', 'udp_spinning'].map((to) => ['udp_blocking', to] as const),
   ['tcp_blocking', 'tcp_spinning'],
-  ['udp_spinning', 'af_xdp_generic'],
-  ['udp_spinning', 'af_xdp_native'],
-  ['udp_spinning', 'dpdk_af_packet'],
-  ['udp_spinning', 'dpdk_af_xdp'],
-  ['udp_spinning', 'dpdk_memif'],
-  ['udp_blocking', 'af_xdp_generic'],
+  ...BYPASSES.map((to) => ['udp_spinning', to] as const),
+  ...BYPASSES.map((to) => ['udp_blocking', to] as const),
 ]
 
 /** Gains between measured rows of equal payload; a row that is inactive is compared with nothing. */
 export function gainsOf(rows: readonly LadderRow[]): LadderGain[] {
-  return rows.flatMap((to) => {
-    const steps = to.path.startsWith('preload:')
-      ? [[`udp_${to.path.split('/')[1]}`, to.path] as const]
-      : STEPS.filter(([, path]) => path === to.path)
-    return steps.flatMap(([fromPath]) => {
-      const from = rows.find((row) => row.path === fromPath && row.payloadBytes === to.payloadBytes)
-      if (from?.status !== 'measured' || to.status !== 'measured') return []
-      const rounds = Math.min(from.roundsP50Ns.length, to.roundsP50Ns.length)
-      if (rounds === 0) return []
-      const gain = compareRatio(from.roundsP50Ns.slice(0, rounds), to.roundsP50Ns.slice(0, rounds))
-      return [{ from: from.path, to: to.path, payloadBytes: to.payloadBytes, quantile: 0.5 as const, ...gain }]
-    })
-  })
+  const preloaded = rows
+    .filter(({ path }) => path.startsWith('preload:'))
+    .map(({ path }) => ['udp_blocking', path] as const)
+  const payloads = [...new Set(rows.map(({ payloadBytes }) => payloadBytes))]
+  const rowOf = (path: string, payload: number) =>
+    rows.find((row) => row.path === path && row.payloadBytes === payload && row.status === 'measured')
+  return payloads.flatMap((payloadBytes) =>
+    [...STEPS, ...preloaded].flatMap(([fromPath, toPath]) => {
+      const from = rowOf(fromPath, payloadBytes)
+      const to = rowOf(toPath, payloadBytes)
+      if (from === undefined || to === undefined) return []
+      const rounds = from.measuredRounds.filter((round) => to.measuredRounds.includes(round))
+      if (rounds.length === 0) return []
+      const p50s = (row: LadderRow) =>
+        rounds.map((round) => row.roundsP50Ns[row.measuredRounds.indexOf(round)] as number)
+      return [
+        { from: fromPath, to: toPath, payloadBytes, quantile: 0.5 as const, ...compareRatio(p50s(from), p50s(to)) },
+      ]
+    }),
+  )
 }
 
 /**

@@ -2,7 +2,7 @@
  * Network stacks that are preloaded under an unchanged program: OpenOnload, VMA, XLIO, or any library by its path.
  *
  * Present is not active: a stack that does not know the NIC passes everything on to the kernel. Onload can be asked
- * (`onload_is_present`, called weakly by the program); a stack that cannot be asked stays `inactive`.
+ * (`onload_is_present`, `onload_fd_stat`, both called weakly by the program); a stack that cannot be asked stays `inactive`.
  */
 import { accessSync, constants, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'

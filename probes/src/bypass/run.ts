@@ -1,16 +1,18 @@
 /** One run of the ladder: builds what can be built, interleaves the rounds, and says why a row is missing. */
 import { availableParallelism } from 'node:os'
-import { UserError } from '@tickscope/contract'
+import { EXIT, UserError } from '@tickscope/contract'
 import { collectEnvironment, type Environment, parseCpuTicks, readText, stealRatio } from '../environment.ts'
 import { nativeProgram, runNative } from '../native.ts'
 import { judgeLadderControls, type LadderControl, sampleLadderControl } from './controls.ts'
 import {
   DPDK_PATHS,
   gainsOf,
+  KERNEL_PATHS,
   Ladder,
   type LadderGain,
   type LadderLine,
   type LadderRow,
+  missing,
   type Shares,
   sharesOf,
   type Worth,
@@ -39,12 +41,16 @@ export interface BypassOptions {
   readonly signal: AbortSignal
   readonly note: (line: string) => void
   readonly progress: (ratio: number) => void
+  /** Takes the lines of each round once it is over. */
+  readonly report?: (lines: readonly LadderLine[]) => Promise<void>
 }
 
 export interface BypassResult {
   readonly probe: 'bypass'
   readonly topology: string
   readonly rounds: number
+  /** Messages of each path and round that were thrown away first. */
+  readonly warmUp: number
   readonly contaminated: boolean
   readonly contaminatedBy: readonly string[]
   readonly controls: readonly LadderControl[]
@@ -56,8 +62,19 @@ export interface BypassResult {
   readonly worth: readonly Worth[]
 }
 
-/** Longest one path of one round may take: 20,000 messages at 200 µs are 4 s. */
-const RUN_TIMEOUT_MS = 300_000
+/**
+ * What a run may take before it is killed: a start, the losses after which the programs themselves give a path up (10 of
+ * 1 s), and per message three of the slowest round trips seen on a busy virtual machine.
+ */
+const START_MS = 10_000
+const LOSSES_MS = 10_000
+const MESSAGE_NS = 300_000
+/** As the programs have it; part of the time a run takes, and stated with the result. */
+const WARM_UP = 2_000
+
+function timeoutMs({ count, intervalNs }: BypassOptions, paths: number): number {
+  return START_MS + paths * (LOSSES_MS + ((count + WARM_UP) * Math.max(MESSAGE_NS, intervalNs)) / 1e6)
+}
 
 export async function runBypass(options: BypassOptions): Promise<BypassResult> {
   const { rounds, payloads, paths, network, signal, note, progress } = options
@@ -73,7 +90,10 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
   const program = await nativeProgram('bypass')
   const ladder = new Ladder()
   const cpus = ['--client-cpu', `${options.clientCpu}`, '--server-cpu', `${options.serverCpu}`]
-  const common = [...cpus, '--count', `${options.count}`, '--interval-ns', `${options.intervalNs}`]
+  const common = [
+    ...cpus,
+    ...['--count', `${options.count}`, '--warmup', `${WARM_UP}`, '--interval-ns', `${options.intervalNs}`],
+  ]
   const where = network
     ? ['--device', network.device, '--address', network.address, '--peer', network.peer, '--peer-mac', network.peerMac]
     : loopback
@@ -81,8 +101,7 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
       : []
   const preloads = options.preload.map((name) => detectPreload(name))
   const dpdk = await dpdkProgram(DPDK_PATHS.filter(wanted), ladder, payloads, { root, network: network !== undefined })
-  for (const preload of preloads)
-    if (preload.reason) ladder.note(`preload:${preload.name}`, payloads[0] ?? 64, 'skipped', preload.reason)
+  const kernelPaths = KERNEL_PATHS.filter(wanted)
 
   const ticksBefore = parseCpuTicks(readText('/proc/stat'))
   const controls: LadderControl[] = []
@@ -92,25 +111,32 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
   }
   await control()
   for (let round = 0; round < rounds && !signal.aborted; round++) {
+    const lines: LadderLine[] = []
+    const take = (line: LadderLine) => {
+      lines.push({ ...line, round })
+      ladder.add({ ...line, round })
+    }
     const one = ['--rounds', '1', '--round', `${round}`, '--payloads', payloads.join(',')]
-    const selected = paths === undefined ? [] : ['--paths', paths.join(',')]
-    const end = await runNative({
-      program,
-      args: ['ladder', ...common, ...one, ...selected, ...where],
-      timeoutMs: RUN_TIMEOUT_MS,
-      signal,
-      onLine: (line: LadderLine) => line.kind === 'ladder' && ladder.add(line),
-    })
-    if (end.code !== 0 && !signal.aborted)
-      throw new UserError('LADDER_FAILED', end.said.replace(/^bypass: /, ''), end.code ?? 70)
-    for (const driver of dpdk.drivers) await runDpdk(dpdk.program, driver, payloads, common, signal, ladder)
-    for (const preload of preloads)
-      if (!preload.reason) await runPreload(preload, program, [...common, ...one, ...where], signal, ladder)
+    if (kernelPaths.length > 0) {
+      const end = await runNative({
+        program,
+        args: ['ladder', ...common, ...one, ...where, '--paths', kernelPaths.join(',')],
+        timeoutMs: timeoutMs(options, kernelPaths.length * payloads.length),
+        signal,
+        onLine: (line: LadderLine) => line.kind === 'ladder' && take(line),
+      })
+      if (end.code !== 0 && !signal.aborted)
+        throw new UserError('LADDER_FAILED', end.said.replace(/^bypass: /, ''), end.code ?? EXIT.environment)
+    }
+    for (const driver of dpdk.drivers)
+      for (const payload of payloads) await runDpdk(dpdk.program, driver, payload, common, options, take)
+    for (const preload of preloads) await runPreload(preload, program, [...common, ...one, ...where], options, take)
     await control()
+    await options.report?.(lines)
     progress((round + 1) / (rounds + 1))
   }
   const stamps =
-    loopback || signal.aborted
+    loopback || signal.aborted || !wanted('udp_blocking')
       ? []
       : await runStamps(program, [...common, ...where, '--payloads', `${payloads[0] ?? 64}`], signal)
   const rows = ladder.rows()
@@ -124,6 +150,7 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
         ? 'loopback'
         : 'two network namespaces and a veth pair',
     rounds,
+    warmUp: WARM_UP,
     contaminated: contaminatedBy.length > 0,
     contaminatedBy,
     controls,
@@ -144,7 +171,7 @@ async function dpdkProgram(
   { root, network }: { root: boolean; network: boolean },
 ): Promise<{ program: string; drivers: readonly string[] }> {
   const skip = (reason: string) => {
-    for (const path of drivers) for (const payload of payloads) ladder.note(path, payload, 'skipped', reason)
+    for (const path of drivers) for (const payload of payloads) ladder.add(missing(path, payload, 'skipped', reason))
     return { program: '', drivers: [] }
   }
   if (drivers.length === 0) return { program: '', drivers }
@@ -161,58 +188,71 @@ async function dpdkProgram(
 async function runDpdk(
   program: string,
   path: string,
-  payloads: readonly number[],
+  payload: number,
   common: readonly string[],
-  signal: AbortSignal,
-  ladder: Ladder,
+  options: BypassOptions,
+  take: (line: LadderLine) => void,
 ): Promise<void> {
-  for (const payload of payloads) {
-    let seen = false
-    const end = await runNative({
-      program,
-      args: [path.replace('dpdk_', ''), ...common, '--payload', `${payload}`],
-      timeoutMs: RUN_TIMEOUT_MS,
-      signal,
-      onLine: (line: LadderLine) => {
-        seen = true
-        ladder.add(line)
-      },
-    })
-    if (!seen && !signal.aborted)
-      ladder.note(path, payload, 'unsupported', end.said.replace(/^dpdk: /, '').replaceAll('"', "'"))
-  }
-}
-
-/** The same program under another network stack; `inactive` unless the stack proves that it is there. */
-async function runPreload(
-  { name, command, args, env }: Preload,
-  program: string,
-  ladderArgs: readonly string[],
-  signal: AbortSignal,
-  ladder: Ladder,
-): Promise<void> {
-  let proved = false
+  let seen = false
   const end = await runNative({
-    program: command ?? program,
-    args: [...args, ...(command ? [program] : []), 'ladder', ...ladderArgs, '--paths', 'udp_blocking,udp_spinning'],
-    env,
-    timeoutMs: RUN_TIMEOUT_MS,
-    signal,
-    onLine: (line: LadderLine | { kind: 'preload'; onloadPresent: boolean }) => {
-      if (line.kind === 'preload') {
-        proved = line.onloadPresent
-        return
-      }
-      const path = `preload:${name}/${line.path.replace('udp_', '')}`
-      if (proved || line.status !== 'measured') ladder.add({ ...line, path })
-      else
-        ladder.add({
-          ...line,
-          path,
-          status: 'inactive',
-          reason: `${name} gives no proof that it accelerates these sockets (onload_is_present)`,
-        })
+    program,
+    args: [path.replace('dpdk_', ''), ...common, '--payload', `${payload}`],
+    timeoutMs: timeoutMs(options, 1),
+    signal: options.signal,
+    onLine: (line: LadderLine) => {
+      seen = true
+      take(line)
     },
   })
-  if (end.code !== 0 && !signal.aborted) ladder.note(`preload:${name}`, 64, 'unsupported', end.said)
+  if (!seen && !options.signal.aborted) take(missing(path, payload, 'unsupported', end.said.replace(/^dpdk: /, '')))
+}
+
+/** A blocking UDP socket of the unchanged program under another stack; `inactive` unless the stack proves its work. */
+async function runPreload(
+  { name, command, args, env, reason }: Preload,
+  program: string,
+  ladderArgs: readonly string[],
+  options: BypassOptions,
+  take: (line: LadderLine) => void,
+): Promise<void> {
+  const path = `preload:${name}`
+  if (reason !== undefined) {
+    for (const payload of options.payloads) take(missing(path, payload, 'skipped', reason))
+    return
+  }
+  const requestedMode = command ? `${command} ${args.join(' ')}, blocking` : `LD_PRELOAD=${env.LD_PRELOAD}, blocking`
+  let said: PreloadLine | undefined
+  let seen = false
+  const end = await runNative({
+    program: command ?? program,
+    args: [...args, ...(command ? [program] : []), 'ladder', ...ladderArgs, '--paths', 'udp_blocking'],
+    env,
+    timeoutMs: timeoutMs(options, options.payloads.length),
+    signal: options.signal,
+    onLine: (line: LadderLine | PreloadLine) => {
+      if (line.kind === 'preload') {
+        said = line
+        return
+      }
+      seen = true
+      const why = said?.accelerated
+        ? undefined
+        : said?.present
+          ? `${name} is loaded, but gives no proof that it carries this socket (onload_fd_stat)`
+          : `${name} gives no proof that it is there (onload_is_present)`
+      const inactive =
+        line.status === 'measured' && why !== undefined ? ({ status: 'inactive', reason: why } as const) : {}
+      take({ ...line, path, requestedMode, ...inactive })
+    },
+  })
+  if (!seen && !options.signal.aborted)
+    for (const payload of options.payloads)
+      take(missing(path, payload, 'unsupported', end.said || `it ended with code ${end.code}`))
+}
+
+/** What `bypass ladder` says of a preloaded stack before its rows. */
+interface PreloadLine {
+  readonly kind: 'preload'
+  readonly present: boolean
+  readonly accelerated: boolean
 }

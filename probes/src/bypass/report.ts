@@ -1,0 +1,54 @@
+/** The ladder in the collector: round trips as they are measured, gains once a run has made an interval. */
+import { createAgent } from '@tickscope/agent'
+import { BYPASS_PATHS, type Slos } from '@tickscope/contract'
+import { replayNative } from '../native.ts'
+import type { LadderGain, LadderLine } from './ladder.ts'
+
+export interface BypassReporter {
+  /** Reports the measured service times of a round. */
+  round(lines: readonly LadderLine[]): Promise<void>
+  /** Reports each claimed gain over the blocking socket. */
+  gains(gains: readonly LadderGain[]): void
+  /** Ships what is left. @returns whether the collector has everything */
+  stop(): Promise<boolean>
+}
+
+export interface BypassReporterOptions {
+  readonly collectorUrl: string
+  readonly token?: string | undefined
+  readonly service: string
+  readonly instance?: string | undefined
+  readonly slos: Slos
+  /** The payload that is reported, since the series have no label for it, bytes. */
+  readonly payloadBytes: number
+}
+
+const STOP_TIMEOUT_MS = 3_000
+
+/** @throws UserError `AGENT_OPTION`, `AGENT_START` */
+export async function createBypassReporter({
+  payloadBytes,
+  ...options
+}: BypassReporterOptions): Promise<BypassReporter> {
+  const agent = await createAgent({ ...options, traces: false, loopSampleMs: 0 })
+  const known = (path: string) => (BYPASS_PATHS as readonly string[]).includes(path)
+  return {
+    async round(lines) {
+      for (const { path, status, payloadBytes: bytes, service } of lines) {
+        if (status !== 'measured' || bytes !== payloadBytes || !service || !known(path)) continue
+        const series = agent.series('tickscope_bypass_rtt_seconds', { path })
+        await replayNative(service, (ns) => agent.record(series, ns))
+      }
+    },
+    gains(gains) {
+      for (const { from, to, payloadBytes: bytes, quantile, ratio, claimed } of gains) {
+        if (!claimed || bytes !== payloadBytes || !known(to) || !from.endsWith('_blocking')) continue
+        agent.set(agent.series('tickscope_bypass_gain_ratio', { path: to, quantile: `${quantile}` }), ratio)
+      }
+    },
+    async stop() {
+      const { acknowledged } = await agent.stop({ timeoutMs: STOP_TIMEOUT_MS })
+      return acknowledged
+    },
+  }
+}
