@@ -2,8 +2,8 @@
  * The fast path's judgement: is a budget broken right now, and what would a person want to know about it?
  *
  * Latency: over the last `PAGING.fastWindowSeconds` of one-second intervals of a service at a venue, all its instances
- * together, at least `minimumBad` events and at least the share `fastBadRatio` took longer than the threshold, some of
- * them in as many intervals. Counts are exact: thresholds are bucket bounds, and agents record at them. Utilisation: one
+ * together, at least `minimumBad` events and at least the share `fastBadRatio` took longer than the threshold, in its
+ * first interval and in its last. Counts are exact: thresholds are bucket bounds, and agents record at them. Utilisation: one
  * resource of one process above its budget in every interval for `utilizationForSeconds`.
  *
  * Only a batch that brings events over budget can be a breach, so an old incident is never judged twice. Windows are
@@ -99,11 +99,10 @@ export class Judge {
     const bad = intervals.reduce((sum, interval) => sum + interval.bad, 0)
     const events = intervals.reduce((sum, interval) => sum + interval.total, 0)
     if (bad < PAGING.minimumBad || bad / events < PAGING.fastBadRatio) return undefined
-    // An interval that merged several seconds (the collector was away) stands for as many.
-    const badSeconds = intervals
-      .filter((interval) => interval.bad > 0)
-      .reduce((sum, { lengthMs }) => sum + Math.max(1, Math.round(lengthMs / 1000)), 0)
-    if (badSeconds < PAGING.fastWindowSeconds) return undefined
+    // Slow from one end of the window to the other, whoever saw it: a stall of one moment does not reach that far.
+    const slow = intervals.filter((interval) => interval.bad > 0)
+    const spanMs = nowMs - Math.min(...slow.map(({ arrivedAtMs, lengthMs }) => arrivedAtMs - lengthMs))
+    if (spanMs < PAGING.fastWindowSeconds * 1000 - ARRIVAL_SLACK_MS) return undefined
     return this.#latencyBreach(slo, batch, intervals, bad, events)
   }
 
