@@ -188,13 +188,14 @@ export class Engine {
     if (request.postOnly && crosses) throw new Refusal('invalid_order', 'post only cross')
 
     const wanted = request.reduceOnly ? Math.min(count, reducible(account, market, side)) : count
-    const order: Order = {
+    const order = newOrder({
       id: this.#newId(),
       account,
       market,
       side,
       priceTicks,
       initial: count,
+      remaining: wanted,
       timeInForce,
       selfTradePrevention: request.selfTradePrevention,
       clientOrderId,
@@ -202,18 +203,7 @@ export class Engine {
       expiresAtMs,
       cancelOnPause: request.cancelOnPause ?? false,
       createdAtMs: nowMs,
-      updatedAtMs: nowMs,
-      status: 'resting',
-      filled: 0,
-      remaining: wanted,
-      takerCostMicros: 0,
-      makerCostMicros: 0,
-      takerFeesMicros: 0,
-      makerFeesMicros: 0,
-      level: undefined,
-      next: undefined,
-      previous: undefined,
-    }
+    })
     if (!account.house && order.remaining > 0) {
       const feeMicros = crosses ? takerFeeBoundMicros(side, priceTicks, order.remaining) : 0
       if (account.requiredMicros(order) + feeMicros > account.balanceMicros) throw new Refusal('insufficient_balance')
@@ -515,31 +505,55 @@ export class Engine {
   }
 
   #externalOrder(market: EngineMarket, side: BookSide, priceTicks: number, count: number, nowMs: number): Order {
-    return {
+    return newOrder({
       id: '',
       account: this.#external,
       market,
       side,
       priceTicks,
       initial: count,
+      remaining: count,
       timeInForce: 'good_till_canceled',
       selfTradePrevention: 'taker_at_cross',
       clientOrderId: undefined,
       expiresAtMs: undefined,
       cancelOnPause: false,
       createdAtMs: nowMs,
-      updatedAtMs: nowMs,
-      status: 'resting',
-      filled: 0,
-      remaining: count,
-      takerCostMicros: 0,
-      makerCostMicros: 0,
-      takerFeesMicros: 0,
-      makerFeesMicros: 0,
-      level: undefined,
-      next: undefined,
-      previous: undefined,
-    }
+    })
+  }
+}
+
+/** What an order is given; the rest comes as it trades. */
+type OrderTerms = Pick<
+  Order,
+  | 'id'
+  | 'account'
+  | 'market'
+  | 'side'
+  | 'priceTicks'
+  | 'initial'
+  | 'remaining'
+  | 'timeInForce'
+  | 'selfTradePrevention'
+  | 'clientOrderId'
+  | 'expiresAtMs'
+  | 'cancelOnPause'
+  | 'createdAtMs'
+>
+
+function newOrder(terms: OrderTerms): Order {
+  return {
+    ...terms,
+    updatedAtMs: terms.createdAtMs,
+    status: 'resting',
+    filled: 0,
+    takerCostMicros: 0,
+    makerCostMicros: 0,
+    takerFeesMicros: 0,
+    makerFeesMicros: 0,
+    level: undefined,
+    next: undefined,
+    previous: undefined,
   }
 }
 

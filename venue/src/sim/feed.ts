@@ -4,7 +4,7 @@
  * Everything that goes out, replies to commands included, passes one queue in the order it happened, each entry with
  * the instant it is due. So a snapshot taken from the engine when its command came stands in the queue exactly where
  * the deltas before it end and those after it begin, whatever the delay. The delay is drawn anew when the queue is
- * empty and kept while it is not: bursts stay bursts.
+ * empty, or after 20 ms, and kept otherwise: bursts stay bursts.
  *
  * `seq` counts per subscription, over all its markets, snapshots, deltas, `ok` and `unsubscribed` alike; of the other
  * channels only `trade` has one.
@@ -55,6 +55,8 @@ const SEND_BUFFER_MAX = 32 * 1024 * 1024
 
 /** Entries due within this are sent too: timers count in whole ms and come late, never early. */
 const SLACK_MS = 0.5
+/** Longest that one drawn delay holds. */
+const REDRAW_MS = 20
 
 const ERRORS = {
   1: 'Unable to process message',
@@ -137,6 +139,7 @@ export class Feed {
   #queue: Entry[] = []
   #head = 0
   #delayMs = 0
+  #drawnAtMs = 0
   #timer: NodeJS.Timeout | undefined
   /** While set, book changes are not told one by one: a snapshot follows. */
   #mutedMarket: EngineMarket | undefined
@@ -522,7 +525,10 @@ export class Feed {
   #enqueue(send: () => void): void {
     const nowMs = performance.now()
     const last = this.#queue[this.#queue.length - 1]
-    if (last === undefined) this.#delayMs = this.#options.latency.feedMs()
+    if (last === undefined || nowMs > this.#drawnAtMs + REDRAW_MS) {
+      this.#delayMs = this.#options.latency.feedMs()
+      this.#drawnAtMs = nowMs
+    }
     this.#queue.push({ dueMs: Math.max(last?.dueMs ?? 0, nowMs + this.#delayMs), send })
     if (this.#timer === undefined) this.#arm(nowMs)
   }
