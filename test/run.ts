@@ -33,9 +33,8 @@ async function runFiles(files: string[], concurrency: number, outcome: Outcome):
   if (files.length === 0) return
   const events = run({ files, concurrency, timeout: TEST_TIMEOUT_MS, cwd: ROOT })
   events.on('test:pass', ({ name, skip, details }) => {
-    if (details.type === 'suite') return
-    if (skip === undefined) outcome.passed++
-    else outcome.skipped.push({ name, reason: typeof skip === 'string' ? skip : 'no reason given' })
+    if (skip !== undefined) outcome.skipped.push({ name, reason: typeof skip === 'string' ? skip : 'no reason given' })
+    else if (details.type !== 'suite') outcome.passed++
   })
   events.on('test:fail', ({ details }) => {
     if (details.type !== 'suite') outcome.failed++

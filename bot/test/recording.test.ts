@@ -20,7 +20,7 @@ interface Line {
 }
 
 test('a book rebuilt from a recorded feed never goes negative and agrees with the ticker', {
-  skip: existsSync(RECORDING) ? false : `there is no recording ${RECORDING}`,
+  skip: existsSync(RECORDING) ? false : 'no recorded data beside the project',
 }, async () => {
   // Written with a window of 128 MiB, zstd's default limit.
   const params = { [constants.ZSTD_d_windowLogMax]: 27 }

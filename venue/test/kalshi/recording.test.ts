@@ -14,7 +14,7 @@ import { Sequences } from '../../src/kalshi/sequence.ts'
 
 function recording(name: string) {
   const file = fileURLToPath(new URL(`../../../../shared/data/${name}`, import.meta.url))
-  return { file, skip: existsSync(file) ? false : `there is no recording ${name} in ../shared/data` }
+  return { file, skip: existsSync(file) ? false : 'no recorded data beside the project' }
 }
 
 /** Lines of a recording; written with a window of 128 MiB, zstd's default limit. */

@@ -99,7 +99,7 @@ describe('a measured table', () => {
     assert.throws(() => readLatencyTable(folder), /cannot be read \(EISDIR\)$/)
   })
 
-  it('may be one of the real ones', { skip: existsSync(REAL) ? false : `there is no ${REAL}` }, () => {
+  it('may be one of the real ones', { skip: existsSync(REAL) ? false : 'no recorded data beside the project' }, () => {
     const kalshi = readLatencyTable(join(REAL, 'kalshi-order-submit-latency.csv'))
     assert.equal(kalshi.length, 2_356)
     assert.equal(kalshi.toSorted((a, b) => a - b)[1_178], 47)

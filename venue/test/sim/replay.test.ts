@@ -354,7 +354,7 @@ describe('a replay', { concurrency: true }, () => {
   })
 })
 
-describe('a real recording', { skip: existsSync(REAL) ? false : `there is no ${REAL}` }, () => {
+describe('a real recording', { skip: existsSync(REAL) ? false : 'no recorded data beside the project' }, () => {
   /** The first part of it: its first market whole, the second begun on another connection. */
   async function excerpt(): Promise<string[]> {
     const lines: string[] = []
