@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { UserError } from '@tickscope/contract'
+import { findRuntimes } from '../../src/runtime/interpreter.ts'
+import { type RuntimeOptions, runRuntimes } from '../../src/runtime/run.ts'
+
+const OPTIONS: RuntimeOptions = {
+  rounds: 3,
+  count: 5,
+  ratePerSecond: 100,
+  warmUp: 2,
+  keyType: 'ed25519',
+  kinds: ['node', 'asyncio'],
+  pythons: [],
+  signal: new AbortController().signal,
+  note: () => {},
+  progress: () => {},
+}
+
+describe('a run of the runtimes', () => {
+  it('sends every order to the simulated venue, none lost, and splits its time into client and waiting', async () => {
+    const result = await runRuntimes(OPTIONS)
+    const measured = result.rows.filter(({ status }) => status === 'measured')
+    assert.ok(measured.some(({ kind }) => kind === 'node'))
+    assert.equal(result.sent, measured.length * 15)
+    assert.equal(result.lost, 0)
+    for (const row of measured) {
+      assert.equal(row.service?.count, 15, row.name)
+      assert.equal(row.boundary, 'user→user')
+      assert.notEqual(row.signing, '')
+      const { client, io, service } = row
+      assert.ok(client && io && service)
+      assert.ok(client.maxNs <= service.maxNs && io.maxNs <= service.maxNs)
+      assert.ok(row.roundsP50Ns.client.every((ns) => ns !== null))
+      assert.ok(row.cpuRoundsNs.decide.every((ns) => ns !== null && ns > 0))
+    }
+    assert.equal(result.controls.length, 3)
+    JSON.parse(JSON.stringify(result))
+  })
+
+  it('reports a runtime whose program fails as unsupported, with what it said', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tickscope-python-'))
+    const python = join(folder, 'python')
+    writeFileSync(
+      python,
+      `#!/bin/sh\n[ "$1" = -c ] && echo '${python}|CPython|9.9|' && exit\necho no sockets >&2; exit 1\n`,
+    )
+    chmodSync(python, 0o755)
+    try {
+      const { rows } = await runRuntimes({ ...OPTIONS, rounds: 1, kinds: ['node', 'asyncio'], pythons: [python] })
+      const row = rows.find(({ interpreter }) => interpreter === python)
+      assert.equal(row?.status, 'unsupported')
+      assert.equal(row?.reason, 'no sockets')
+      assert.equal(row?.service, null)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})
+
+describe('the runtimes of a machine', () => {
+  it('that are absent are skipped, with how to have them', async () => {
+    const path = process.env.PATH
+    process.env.PATH = '/nonexistent'
+    try {
+      const [pypy] = await findRuntimes(['pypy'], [])
+      assert.equal(pypy?.missing?.status, 'skipped')
+      assert.match(pypy?.missing?.reason ?? '', /apt-get install pypy3/)
+    } finally {
+      process.env.PATH = path
+    }
+  })
+
+  it('refuse an interpreter that does not answer by its name', async () => {
+    await assert.rejects(
+      findRuntimes(['asyncio'], ['/nonexistent/python3']),
+      (error) => error instanceof UserError && /--python \/nonexistent\/python3/.test(error.message),
+    )
+  })
+})
