@@ -14,6 +14,7 @@ import { type ControlSample, judgeControls, sampleControls } from './controls.ts
 import { collectEnvironment } from './environment.ts'
 import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
 import { httpProbe } from './http.ts'
+import { loadProbe } from './load.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { startProgress } from './progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from './reporter.ts'
@@ -57,6 +58,7 @@ export function addProbeCommands(
   environment: ProbeEnvironment = {},
 ): void {
   addLatencyProbe(parent, httpProbe, exit, environment)
+  addLatencyProbe(parent, loadProbe, exit, environment)
   addBypassCommand(parent, exit)
 }
 
