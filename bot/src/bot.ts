@@ -31,6 +31,7 @@ import {
   venueUserError,
 } from '@tickscope/venue/kalshi'
 import { type Account, idPrefix, readAccount, readMarkets } from './account.ts'
+import { FeedAge } from './feed-age.ts'
 import { Gateway } from './gateway.ts'
 import { Journal } from './journal.ts'
 import { Market } from './market.ts'
@@ -44,6 +45,10 @@ import { Trader } from './trader.ts'
 
 export { type BotOptions, DEFAULTS } from './options.ts'
 
+/** Market data this much older than the freshest moves the book and is not decided on, ms. */
+const LATE_MS = 1_000
+/** A connection that has been late for this long is given up, ms: it may be the venue's clock that stepped. */
+const LATE_FOR_MS = 10_000
 /** Period of the watchdog, ms. */
 const WATCH_MS = 50
 /** A book unfit for this long has its quotes pulled, ms. A resynchronisation takes a round trip. */
@@ -63,6 +68,7 @@ const DRAIN_MS = 100
 const DRAIN_MAX_MS = 1_000
 /** Longest a stop waits for the collector, ms. */
 const AGENT_STOP_MS = 5_000
+
 export interface Summary {
   readonly ticksReceived: number
   readonly ordersSent: number
@@ -84,6 +90,8 @@ export interface Summary {
   /** Levels that went below zero, and deltas that left a book crossed. */
   readonly negativeLevels: number
   readonly crossedBooks: number
+  /** Deltas that came too late to be decided on. */
+  readonly lateTicks: number
   /** Orders refused by a limit, by reason. */
   readonly refused: Readonly<Record<string, number>>
   readonly breakerTrips: number
@@ -184,6 +192,9 @@ class LiveBot implements Bot {
   readonly #reconciler: Reconciler
   readonly #trader: Trader
   #feed: Feed
+  /** Of the connection at hand, and since when its data has been late, ms; `NaN` while it is not. */
+  #feedAge = new FeedAge(LATE_MS, performance.timeOrigin)
+  #lateSinceMs = Number.NaN
   /** Of feeds that were replaced. */
   #earlier = { gaps: 0, reconnects: 0 }
   #freshFeedAtMs = Number.NEGATIVE_INFINITY
@@ -201,6 +212,7 @@ class LiveBot implements Bot {
   #resyncs = 0
   #negativeLevels = 0
   #crossedBooks = 0
+  #lateTicks = 0
   #breakerTrips = 0
 
   constructor(parts: Parts) {
@@ -362,7 +374,14 @@ class LiveBot implements Bot {
     }
     this.#agent.mark(tick, INSTANT.booked)
     if (book.crossed) this.#crossedBooks++
-    this.#trader.onBook(market, tick, receivedAtMs)
+    if (this.#feedAge.isLate(delta.tsMs, receivedAtMs)) {
+      this.#lateTicks++
+      if (Number.isNaN(this.#lateSinceMs)) this.#lateSinceMs = receivedAtMs
+      this.#agent.mark(tick, INSTANT.decided)
+    } else {
+      this.#lateSinceMs = Number.NaN
+      this.#trader.onBook(market, tick, receivedAtMs)
+    }
     this.#agent.close(tick, OUTCOME.ok)
   }
 
@@ -427,6 +446,8 @@ class LiveBot implements Bot {
   }
 
   #onReady(): void {
+    this.#feedAge = new FeedAge(LATE_MS, performance.timeOrigin)
+    this.#lateSinceMs = Number.NaN
     if (this.#wasReady) {
       void this.#reconciler.pass(this.#lostAtMs)
       this.#reconcileAtMs = performance.now() + READ_LAG_MS
@@ -438,8 +459,9 @@ class LiveBot implements Bot {
   /** Everything that must be noticed without a message. */
   #watch(): void {
     const nowMs = performance.now()
-    const silentMs = nowMs - this.#lastMessageAtMs
-    const open = this.#trader.quoting && this.#risk.open(nowMs) && silentMs < this.#parts.settings.staleAfterMs
+    const silent = nowMs - this.#lastMessageAtMs >= this.#parts.settings.staleAfterMs
+    const late = !Number.isNaN(this.#lateSinceMs)
+    const open = this.#trader.quoting && this.#risk.mayRest(nowMs) && !silent && !late
     for (const market of this.#markets.values()) {
       const { book } = market
       if (book.state === 'live' && !book.crossed) market.unfitSinceMs = Number.NaN
@@ -450,8 +472,10 @@ class LiveBot implements Bot {
         book.doubt()
         market.broken = true
       }
-      if (market.broken) this.#freshFeed(market, nowMs)
+      if (market.broken) this.#freshFeed(`the book of ${market.ticker} contradicts itself`, nowMs)
     }
+    if (nowMs - this.#lateSinceMs > LATE_FOR_MS)
+      this.#freshFeed(`market data has been late for ${LATE_FOR_MS} ms`, nowMs)
     if (nowMs >= this.#reconcileAtMs) void this.#reconcile(nowMs)
   }
 
@@ -462,10 +486,10 @@ class LiveBot implements Bot {
   }
 
   /** All books are read anew on a fresh connection: the feed's own repairs know of gaps only. */
-  #freshFeed(market: Market, nowMs: number): void {
+  #freshFeed(why: string, nowMs: number): void {
     if (nowMs - this.#freshFeedAtMs < FRESH_FEED_MS || this.#stopping) return
     this.#freshFeedAtMs = nowMs
-    this.#notes.say(`the book of ${market.ticker} contradicts itself: reading all books anew`)
+    this.#notes.say(`${why}: reading all books anew`)
     void this.#replaceFeed()
   }
 
@@ -494,13 +518,13 @@ class LiveBot implements Bot {
   #trip(slo: string): void {
     if (slo === 'utilization') return
     const nowMs = performance.now()
-    if (this.#risk.open(nowMs)) {
+    if (this.#risk.mayRest(nowMs)) {
       this.#breakerTrips++
       this.#notes.say(
         `latency circuit breaker: ${slo} over budget, quotes pulled for ${this.#parts.settings.breakerMs} ms`,
       )
     }
-    this.#risk.halt(nowMs + this.#parts.settings.breakerMs)
+    this.#risk.withdraw(nowMs + this.#parts.settings.breakerMs)
     this.#pullAll()
   }
 
@@ -547,6 +571,7 @@ class LiveBot implements Bot {
       reconnects: reconnects + this.#earlier.reconnects,
       negativeLevels: this.#negativeLevels,
       crossedBooks: this.#crossedBooks,
+      lateTicks: this.#lateTicks,
       refused: this.#risk.refused,
       breakerTrips: this.#breakerTrips,
       killedBy: this.#risk.killedBy,

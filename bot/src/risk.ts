@@ -111,22 +111,13 @@ export class TokenBucket {
 export class Risk {
   readonly limits: RiskLimits
   /** Orders refused, by reason. */
-  readonly refused: Record<RiskReason, number> = {
-    kill_switch: 0,
-    halted: 0,
-    book: 0,
-    size: 0,
-    price: 0,
-    band: 0,
-    position: 0,
-    notional: 0,
-    live_orders: 0,
-    rate: 0,
-  }
+  readonly refused = Object.fromEntries(RISK_REASONS.map((reason) => [reason, 0])) as Record<RiskReason, number>
   /** Why the kill switch is engaged; empty when it is not. */
   killedBy = ''
-  /** No orders before this instant, ms: a pause by the latency circuit breaker or after a refusal by the venue. */
-  haltedUntilMs = Number.NEGATIVE_INFINITY
+  /** No new orders before this instant, ms: the venue refused or did not answer. What rests stays. */
+  #haltedUntilMs = Number.NEGATIVE_INFINITY
+  /** Nothing may rest either before this instant, ms: the latency circuit breaker. */
+  #withdrawnUntilMs = Number.NEGATIVE_INFINITY
   readonly #bucket: TokenBucket
 
   constructor(limits: RiskLimits) {
@@ -138,14 +129,19 @@ export class Risk {
     if (this.killedBy === '') this.killedBy = why
   }
 
-  /** Pauses all orders until an instant; a longer pause already set stays. */
+  /** No new orders until an instant; a longer pause already set stays. */
   halt(untilMs: number): void {
-    if (untilMs > this.haltedUntilMs) this.haltedUntilMs = untilMs
+    this.#haltedUntilMs = Math.max(this.#haltedUntilMs, untilMs)
   }
 
-  /** Whether quoting is allowed at all now. */
-  open(nowMs: number): boolean {
-    return this.killedBy === '' && nowMs >= this.haltedUntilMs
+  /** No orders until an instant, and what rests is to be pulled. */
+  withdraw(untilMs: number): void {
+    this.#withdrawnUntilMs = Math.max(this.#withdrawnUntilMs, untilMs)
+  }
+
+  /** Whether anything of ours may rest at the venue. */
+  mayRest(nowMs: number): boolean {
+    return this.killedBy === '' && nowMs >= this.#withdrawnUntilMs
   }
 
   /** @returns whether the order may be sent; a pass takes a token of the order rate, so call it once an order, last */
@@ -160,7 +156,7 @@ export class Risk {
     const { limits } = this
     const { sizeHundredths, priceTicks, side } = query
     if (this.killedBy !== '') return 'kill_switch'
-    if (query.nowMs < this.haltedUntilMs) return 'halted'
+    if (query.nowMs < this.#haltedUntilMs || query.nowMs < this.#withdrawnUntilMs) return 'halted'
     if (!query.bookTradable) return 'book'
     // Negated comparisons refuse NaN too.
     if (!(sizeHundredths > 0 && sizeHundredths <= limits.maxOrderHundredths)) return 'size'

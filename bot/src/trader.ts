@@ -40,7 +40,7 @@ export class Trader {
    */
   onBook(market: Market, tick: number, receivedAtMs: number): void {
     const { agent, orders, positions, risk, params } = this.#options
-    const open = this.quoting && risk.open(receivedAtMs)
+    const open = this.quoting && risk.mayRest(receivedAtMs)
     const live = orders.liveOf(market.ticker)
     market.look(receivedAtMs, live, positions.of(market.ticker), open)
     const { decision } = market

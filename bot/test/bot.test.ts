@@ -194,6 +194,8 @@ it('learns the fate of orders whose answers failed, and pulls its quotes while t
   await until('quotes again', 10_000, async () => (await restingOrders(account)).length > 0)
   const summary = await finish(venue, bot)
   assert.ok(summary.ordersUnknown > 0)
+  // A third of what the silence held back is older than a second.
+  assert.ok(summary.lateTicks > 0)
   await assertCounted(summary)
   await assertSettled(venue, summary)
 })

@@ -10,7 +10,7 @@ import { DEFAULTS, settle } from '../src/options.ts'
 import { type Order, type OrderKind, Orders } from '../src/orders.ts'
 import { Positions } from '../src/positions.ts'
 import { type OwnTrade, Reconciler } from '../src/reconciler.ts'
-import { Risk } from '../src/risk.ts'
+import { createQuery, RISK_REASONS, Risk } from '../src/risk.ts'
 import { Processes, type Running, until } from './processes.ts'
 
 const processes = new Processes()
@@ -97,6 +97,14 @@ function send(kind: OrderKind, side: 'bid' | 'ask', priceTicks: number, contract
   const order = orders.create(market.ticker, side, kind, priceTicks, contracts * 100, performance.now())
   gateway.create(market, order, agent.order(agent.begin(performance.now())))
   return order
+}
+
+/** Why an ordinary order would be refused now. */
+function refusedFor(): string | undefined {
+  const before = { ...risk.refused }
+  const query = { ...createQuery(), nowMs: performance.now(), priceTicks: 5_000, sizeHundredths: 100 }
+  risk.check({ ...query, bookTradable: true, midTicks: 5_000 })
+  return RISK_REASONS.find((reason) => risk.refused[reason] > before[reason])
 }
 
 const answered = () => until('all answers', 5_000, () => gateway.pending === 0)
@@ -240,5 +248,5 @@ it('without a venue nothing is sent, nothing is unknown, and all orders pause', 
   await until('the failure', 5_000, () => lost.pending === 0)
   assert.equal(order.state, 'rejected')
   assert.deepEqual([lost.ordersSent, lost.ordersUnsent], [0, 1])
-  assert.equal(risk.open(performance.now()), false)
+  assert.equal(refusedFor(), 'halted')
 })

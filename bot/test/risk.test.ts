@@ -145,14 +145,23 @@ test('a clock that steps back gives no tokens', () => {
   assert.equal(bucket.take(1050), false)
 })
 
-test('a halt ends by itself, and a shorter one does not end a longer one early', () => {
+test('a halt stops new orders, lets quotes rest, ends by itself, and a shorter one does not end a longer one', () => {
   const risk = new Risk(limits)
   risk.halt(2000)
   risk.halt(1500)
-  assert.equal(risk.open(1999), false)
+  assert.equal(risk.mayRest(1999), true)
   assert.equal(risk.check(order({ nowMs: 1999 })), false)
   assert.equal(risk.refused.halted, 1)
-  assert.equal(risk.open(2000), true)
+  assert.equal(risk.check(order({ nowMs: 2000 })), true)
+})
+
+test('a withdrawal stops orders and lets nothing rest until it ends', () => {
+  const risk = new Risk(limits)
+  risk.withdraw(2000)
+  risk.halt(1500)
+  assert.equal(risk.mayRest(1999), false)
+  assert.equal(risk.check(order({ nowMs: 1999 })), false)
+  assert.equal(risk.mayRest(2000), true)
   assert.equal(risk.check(order({ nowMs: 2000 })), true)
 })
 
@@ -161,7 +170,7 @@ test('the kill switch latches and keeps its first reason', () => {
   risk.kill('signal')
   risk.kill('file')
   assert.equal(risk.killedBy, 'signal')
-  assert.equal(risk.open(1e12), false)
+  assert.equal(risk.mayRest(1e12), false)
   assert.equal(risk.check(order({ nowMs: 1e12 })), false)
   assert.equal(risk.refused.kill_switch, 1)
 })

@@ -100,13 +100,21 @@ it('sends nothing on a suspect book, whatever it shows', () => {
   assert.deepEqual(tick(), [])
 })
 
-it('sends nothing before it may quote, nor when killed or halted', () => {
+it('sends nothing before it may quote, when halted, withdrawn or killed', () => {
   trader.quoting = false
   assert.deepEqual(tick(), [])
   trader.quoting = true
   risk.halt(nowMs + 5_000)
   assert.deepEqual(tick(1_000), [])
   assert.deepEqual(tick(5_000), ['create bid 4900', 'create ask 5100'])
+  acknowledge()
+  risk.halt(nowMs + 5_000)
+  assert.deepEqual(tick(1_000), [])
+  risk.withdraw(nowMs + 5_000)
+  assert.deepEqual(tick(1_000), ['cancel bid 4900', 'cancel ask 5100'])
+  for (const order of orders.live()) orders.cancelled(order, 1_000)
+  market.book.replace([level(4700, 50_000), level(4800, 5_000)], [level(4700, 50_000), level(4800, 5_000)])
+  assert.deepEqual(tick(10_000), ['create bid 4900', 'create ask 5100'])
   acknowledge()
   risk.kill('test')
   assert.deepEqual(tick(), ['cancel bid 4900', 'cancel ask 5100'])
