@@ -102,8 +102,8 @@ export class Account {
   }
 
   /**
-   * Cash that all resting orders, and `extra`, could cost if they filled in the worst order, micro-dollars. Orders
-   * that close a position cost nothing; the relief goes to the cheapest ones, so it never promises too much.
+   * Cash that all resting orders, and `extra`, would cost if all of them filled, micro-dollars. Those that close a
+   * position cost nothing: the best prices, since they fill first, and they are the dearest.
    */
   requiredMicros(extra?: Order): number {
     const bySide = new Map<EngineMarket, { bid: Order[]; ask: Order[] }>()
@@ -150,7 +150,7 @@ function openingCost(orders: Order[], side: BookSide, closable: number): number 
   const costTicks = (order: Order) => (side === 'bid' ? order.priceTicks : TICKS_PER_DOLLAR - order.priceTicks)
   let relief = closable
   let cost = 0
-  for (const order of orders.sort((a, b) => costTicks(a) - costTicks(b))) {
+  for (const order of orders.sort((a, b) => costTicks(b) - costTicks(a))) {
     const closing = Math.min(relief, order.remaining)
     relief -= closing
     cost += costTicks(order) * (order.remaining - closing)

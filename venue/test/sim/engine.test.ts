@@ -223,6 +223,19 @@ describe('the engine', () => {
     // Selling what is held needs no cash; selling more needs the price of NO.
     refuses('insufficient_balance', () => engine.create(self, request('ask', 6000, 2000), 7))
     assert.equal(engine.create(self, request('ask', 6000, 1000), 8).status, 'resting')
+    // A better ask would fill first: it closes, so the first one now opens, for 0.40 a contract.
+    refuses('insufficient_balance', () => engine.create(self, request('ask', 5900, 1000), 9))
+  })
+
+  it('asks no cash for the orders that fill first as long as they close a position', () => {
+    const { engine } = setUp()
+    const [self, other] = [account('self', 8), account('other')]
+    engine.create(other, request('bid', 4000, 1000), 1)
+    engine.create(self, request('ask', 4000, 1000), 2)
+    // Holds NO for 6 dollars, 2 left less the fee. The dear bid closes it; only the cheap one has to be paid for.
+    engine.create(self, request('bid', 9000, 1000), 3)
+    assert.equal(engine.create(self, request('bid', 1000, 1000), 4).status, 'resting')
+    refuses('insufficient_balance', () => engine.create(self, request('bid', 1000, 1000), 5))
   })
 
   it('books costs, fees and realised profit of a round trip', () => {

@@ -149,6 +149,19 @@ describe('the feed', () => {
     assert.deepEqual([snapshot.type, snapshot.sid, snapshot.msg.market_ticker], ['orderbook_snapshot', sid, 'U'])
   })
 
+  it('tells nothing of an added market before its book', async () => {
+    const feed = await feedOf(alice)
+    const sid = await feed.subscribe('orderbook_delta', ['T'])
+    // What happened before the command is still on its way when the command comes.
+    for (let i = 0; i < 5; i++) sim.house({ ticker: 'U', side: 'bid', priceTicks: 1500, count: 100 })
+    feed.send({ id: 30, cmd: 'update_subscription', params: { sid, action: 'add_markets', market_tickers: ['U'] } })
+    const [first] = await feed.wait(({ msg }) => msg?.market_ticker === 'U')
+    assert.equal(first.type, 'orderbook_snapshot')
+    sim.house({ ticker: 'U', side: 'bid', priceTicks: 1500, count: 100 })
+    const [delta] = await feed.wait(({ type }) => type === 'orderbook_delta')
+    assert.equal(delta.seq, first.seq + 1)
+  })
+
   it('keeps a client’s book right however commands, orders and deltas interleave', async () => {
     const feed = await feedOf(bob)
     const sid = await feed.subscribe('orderbook_delta', ['T'])
