@@ -36,7 +36,7 @@ import { Gateway } from './gateway.ts'
 import { Journal } from './journal.ts'
 import { Market } from './market.ts'
 import { Notes } from './notes.ts'
-import { type BotOptions, DEFAULTS, type Settings, settle } from './options.ts'
+import { type BotOptions, DEFAULTS, quoteMaxLifeMs, type Settings, settle } from './options.ts'
 import { Orders } from './orders.ts'
 import type { Positions } from './positions.ts'
 import { type OwnTrade, Reconciler } from './reconciler.ts'
@@ -49,6 +49,8 @@ export { type BotOptions, DEFAULTS } from './options.ts'
 const LATE_MS = 1_000
 /** A connection that has been late for this long is given up, ms: it may be the venue's clock that stepped. */
 const LATE_FOR_MS = 10_000
+/** How long a quote outlives twice its renewal, ms: for the venue's clock to be that much ahead of ours. */
+const QUOTE_TTL_SPARE_MS = 5_000
 /** Period of the watchdog, ms. */
 const WATCH_MS = 50
 /** A book unfit for this long has its quotes pulled, ms. A resynchronisation takes a round trip. */
@@ -242,9 +244,11 @@ class LiveBot implements Bot {
       }),
     })
     this.#risk = new Risk(account.limits)
+    const maxLifeMs = quoteMaxLifeMs(markets.length, account.limits.ordersPerSecond)
     this.#gateway = new Gateway({
       agent,
       rest,
+      quoteTtlMs: 2 * maxLifeMs + QUOTE_TTL_SPARE_MS,
       orders: this.#orders,
       risk: this.#risk,
       onUnknown: (order) => this.#reconciler.lookUp(order),
@@ -267,7 +271,7 @@ class LiveBot implements Bot {
       orders: this.#orders,
       positions: this.#positions,
       risk: this.#risk,
-      params: settings.strategy,
+      params: { ...settings.strategy, quoteMaxLifeMs: maxLifeMs },
     })
     this.#feed = this.#createFeed()
     if (settings.breakerMs > 0) agent.onBreach(({ slo }) => this.#trip(slo))

@@ -39,6 +39,8 @@ export interface GatewayOptions {
   readonly rest: Rest
   readonly orders: Orders
   readonly risk: Risk
+  /** How long a quote lives at the venue if nobody cancels it, ms. */
+  readonly quoteTtlMs: number
   /** An order's outcome is open. */
   readonly onUnknown: (order: Order) => void
   /** One sentence for people, at most a few a minute. */
@@ -98,6 +100,7 @@ export class Gateway {
           timeInForce: quote ? 'good_till_canceled' : 'immediate_or_cancel',
           selfTradePrevention: 'taker_at_cross',
           clientOrderId: order.clientOrderId,
+          expirationTimeS: quote ? Math.ceil((Date.now() + this.#options.quoteTtlMs) / 1e3) : undefined,
           postOnly: quote ? true : undefined,
           cancelOrderOnPause: quote ? true : undefined,
           exchangeIndex: market.exchangeIndex,

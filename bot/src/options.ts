@@ -29,6 +29,7 @@ export const DEFAULTS = {
     volatilityMultiple: 0.25,
     requoteTicks: 5,
     quoteLifeMs: 100,
+    quoteMaxLifeMs: 2_500,
     dangerTicks: 15,
     takeMarginTicks: 50,
     takeCooldownMs: 250,
@@ -125,6 +126,15 @@ export function settle(options: BotOptions): Settings {
       bandTicks: Math.round(band * 10_000),
     },
   }
+}
+
+/** Share of the order rate that renewing quotes may use. */
+const RENEWAL_SHARE = 0.5
+
+/** Age at which quotes are renewed: longer for many markets, whose renewals would use up the order rate. */
+export function quoteMaxLifeMs(marketCount: number, ordersPerSecond: number): number {
+  const quotes = 2 * marketCount
+  return Math.max(DEFAULTS.strategy.quoteMaxLifeMs, (quotes / (ordersPerSecond * RENEWAL_SHARE)) * 1_000)
 }
 
 /** The order rate within what the account may write: the venue refuses the rest, and refusals cost time. */

@@ -77,6 +77,7 @@ beforeEach(async () => {
     rest,
     orders,
     risk,
+    quoteTtlMs: 10_000,
     onUnknown: (order) => reconciler.lookUp(order),
     note: (message) => notes.push(message),
   })
@@ -117,6 +118,11 @@ it('hands a create to the kernel before it returns', async () => {
   await answered()
   assert.equal(order.state, 'open')
   assert.deepEqual(closed, [OUTCOME.ok])
+  // Whatever becomes of us, it does not rest for ever.
+  const resting = async () => (await rest.listOrders({ status: 'resting' })).items
+  await until('the order in the list', 5_000, async () => (await resting()).length === 1)
+  const expiresInMs = Date.parse((await resting())[0]!.expirationTime!) - Date.now()
+  assert.ok(expiresInMs > 1_000 && expiresInMs <= 11_000, `${expiresInMs}`)
   assert.ok(orders.wantCancel(order))
   gateway.cancel(market, order)
   await answered()
@@ -242,7 +248,15 @@ it('without a venue nothing is sent, nothing is unknown, and all orders pause', 
     signer: createSigner({ keyId: 'bot-key', privateKeyPem }),
   })
   t.after(() => nowhere.stop())
-  const lost = new Gateway({ agent, rest: nowhere, orders, risk, onUnknown: () => assert.fail(), note: () => {} })
+  const lost = new Gateway({
+    agent,
+    rest: nowhere,
+    orders,
+    risk,
+    quoteTtlMs: 1_000,
+    onUnknown: () => assert.fail(),
+    note: () => {},
+  })
   const order = orders.create(market.ticker, 'bid', 'quote', 100, 100, performance.now())
   lost.create(market, order, 0)
   await until('the failure', 5_000, () => lost.pending === 0)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, beforeEach, it } from 'node:test'
 import { type Agent, createAgent } from '@tickscope/agent'
 import { Market } from '../src/market.ts'
-import { DEFAULTS, settle, withinBudget } from '../src/options.ts'
+import { DEFAULTS, quoteMaxLifeMs, settle, withinBudget } from '../src/options.ts'
 import { type Order, Orders } from '../src/orders.ts'
 import { Positions } from '../src/positions.ts'
 import { Risk } from '../src/risk.ts'
@@ -44,7 +44,8 @@ beforeEach(() => {
     orders,
     positions: new Positions(),
     risk,
-    params: settings.strategy,
+    // Quotes of a standing market stand: time between ticks is long here.
+    params: { ...settings.strategy, quoteMaxLifeMs: 60_000 },
   })
   trader.quoting = true
 })
@@ -153,6 +154,12 @@ it('the risk limits have the last word', () => {
   for (let i = 0; i < 100; i++) orders.create('KXT-2', 'bid', 'quote', 5000, 100, nowMs)
   assert.deepEqual(tick(), [])
   assert.equal(risk.refused.live_orders, 2)
+})
+
+it('many markets renew their quotes within half of the order rate', () => {
+  assert.equal(quoteMaxLifeMs(4, 20), DEFAULTS.strategy.quoteMaxLifeMs)
+  const lifeMs = quoteMaxLifeMs(1_000, 20)
+  assert.ok(2_000 / (lifeMs / 1e3) <= 10)
 })
 
 it('the order rate never exceeds what the account may write', () => {

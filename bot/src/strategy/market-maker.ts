@@ -12,6 +12,8 @@
  * - A quote is replaced when its target lies `requoteTicks` beyond the prices that round to it, and not before
  *   `quoteLifeMs`, unless it has come within `dangerTicks` of the reservation price, or a limit says it may not stand at all:
  *   then at once.
+ * - A quote older than `quoteMaxLifeMs` is renewed: quotes are placed to expire soon after, because that is the only
+ *   dead-man switch the venue's REST offers. A bot that dies leaves nothing standing for long; the price is queue place.
  * - Take: immediate-or-cancel at the touch when it crosses the slow fair value by more than the taker fee plus margin.
  */
 import { TICKS_PER_DOLLAR } from '@tickscope/venue/kalshi'
@@ -33,6 +35,8 @@ export interface MarketMakerParams {
   readonly requoteTicks: number
   /** Least life of a quote that is in no danger, ms. */
   readonly quoteLifeMs: number
+  /** Age at which a quote is renewed, ms. */
+  readonly quoteMaxLifeMs: number
   /** A quote closer than this to the reservation price is pulled at once; less than `halfSpreadMinTicks`. */
   readonly dangerTicks: number
   /** Profit beyond fees that makes a take. */
@@ -200,16 +204,24 @@ export function decide(view: MarketView, params: MarketMakerParams, out: Decisio
     const danger = quote > reservation - params.dangerTicks
     const moved =
       (bidPrice > quote && bidTarget >= quote + step + params.requoteTicks) || bidTarget <= quote - params.requoteTicks
-    const lived = view.nowMs - view.quoteBidAtMs >= params.quoteLifeMs
-    out.cancelBid = danger || bidPrice < params.priceMinTicks || (moved && lived)
+    const ageMs = view.nowMs - view.quoteBidAtMs
+    out.cancelBid =
+      danger ||
+      bidPrice < params.priceMinTicks ||
+      (moved && ageMs >= params.quoteLifeMs) ||
+      ageMs >= params.quoteMaxLifeMs
   }
   if (hasAsk) {
     const quote = view.quoteAskTicks
     const danger = quote < reservation + params.dangerTicks
     const moved =
       (askPrice < quote && askTarget <= quote - step - params.requoteTicks) || askTarget >= quote + params.requoteTicks
-    const lived = view.nowMs - view.quoteAskAtMs >= params.quoteLifeMs
-    out.cancelAsk = danger || askPrice > params.priceMaxTicks || (moved && lived)
+    const ageMs = view.nowMs - view.quoteAskAtMs
+    out.cancelAsk =
+      danger ||
+      askPrice > params.priceMaxTicks ||
+      (moved && ageMs >= params.quoteLifeMs) ||
+      ageMs >= params.quoteMaxLifeMs
   }
 
   // A side being replaced keeps counting until the venue confirms its cancel: the position limit holds whichever of

@@ -22,6 +22,7 @@ const params: MarketMakerParams = {
   volatilityMultiple: 1,
   requoteTicks: 20,
   quoteLifeMs: 250,
+  quoteMaxLifeMs: 60_000,
   dangerTicks: 30,
   takeMarginTicks: 50,
   takeCooldownMs: 250,
@@ -233,6 +234,13 @@ test('a quote that has fallen behind is replaced, but not before it has lived it
   const old = decided(calm({ ...behind, quoteBidAtMs: 9000 }))
   assert.equal(old.cancelBid, true)
   assert.equal(old.bidTicks, 4900)
+})
+
+test('a quote is renewed at its price before it expires', () => {
+  const standing = { quoteBidTicks: 4900, ownBidTicks: 4900, liveBuys: 1, nowMs: 100_000 }
+  assert.equal(decided(calm({ ...standing, quoteBidAtMs: 40_001 })).cancelBid, false)
+  const d = decided(calm({ ...standing, quoteBidAtMs: 40_000 }))
+  assert.deepEqual([d.cancelBid, d.bidTicks, d.bidSizeHundredths], [true, 4900, 1000])
 })
 
 test('a quote the market has run into is pulled at once', () => {
