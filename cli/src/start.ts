@@ -42,6 +42,10 @@ export function addStartCommand(parent: Command, exit: (code: number) => void): 
       file('--replay'),
     )
     .option('--replay-speed <speed>', "speed of the recording: a factor, or 'max'", '1')
+    .option('--replay-max-gap <duration>', 'cut silences of the recording to this', (text) => {
+      parseDurationMs(text, '--replay-max-gap')
+      return text
+    })
     .option('--venue-latency <file>', 'measured latency table for the simulated venue (CSV)', file('--venue-latency'))
     .option('--rate <messages>', 'average messages per second of the synthetic generator')
     .option('--seed <number>', 'seed of everything random', (text) => {

@@ -23,6 +23,7 @@ export interface StackOptions {
   readonly fault: readonly string[]
   readonly replay?: string
   readonly replaySpeed: string
+  readonly replayMaxGap?: string
   readonly venueLatency?: string
   readonly rate?: string
   readonly seed?: number
@@ -106,8 +107,18 @@ class Stack {
   }
 
   async start(): Promise<void> {
-    const { fault, replay, replaySpeed, venueLatency, rate, config, venuePort, collectorPort, pagerPort } =
-      this.#options
+    const {
+      fault,
+      replay,
+      replaySpeed,
+      replayMaxGap,
+      venueLatency,
+      rate,
+      config,
+      venuePort,
+      collectorPort,
+      pagerPort,
+    } = this.#options
     const slos = loadSlos(config)
     const path = (name: string) => join(this.#folder, name)
     this.#writeKeys()
@@ -126,6 +137,7 @@ class Stack {
       ],
       ...fault.flatMap((text) => ['--fault', text]),
       ...(replay ? ['--replay', replay, '--replay-speed', replaySpeed] : []),
+      ...(replay && replayMaxGap ? ['--replay-max-gap', replayMaxGap] : []),
       ...(venueLatency ? ['--venue-latency', venueLatency] : []),
       ...(rate ? ['--rate', rate] : []),
     ]
