@@ -3,13 +3,14 @@
  *
  *   jitter wake     [flags]   a task at absolute times; one JSON line: wake-up latency, response and service time
  *   jitter hiccups  [flags]   a loop that only reads the clock: gaps; one JSON line
- *   jitter hog      [flags]   a noisy neighbour: burns one core until its parent ends or the time is up
+ *   jitter hog      [flags]   a noisy neighbour: says that it runs, then burns one core until the time is up
  *
  * wake: each period the thread sleeps until an absolute time (clock_nanosleep TIMER_ABSTIME), or spins for it, then works
  * `--task-us`. `wake` is how late it started, `response` runs from the intended start to the end of the work, `service`
  * from the actual start. Run-queue wait is the kernel's own figure (/proc/thread-self/schedstat).
- * Flags: --cpu N (-1: not pinned), --policy other|fifo, --priority N, --interval-us N, --task-us N, --count N, --spin 0|1, --for-ms N.
- * Exit: 0 done, 2 bad flag, 3 the machine does not allow it.
+ * Flags: --cpu N (-1: not pinned), --policy other|fifo|idle, --priority N, --interval-us N, --task-us N, --count N,
+ * --spin 0|1, --slack-ns N (how late the kernel may let a sleeper sleep; 0: as inherited), --for-ms N.
+ * All end with the process that started them. Exit: 0 done, 2 bad flag, 3 the machine does not allow it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,8 +27,8 @@
 #include "histogram.h"
 
 static struct {
-  int cpu, fifo, priority, interval_us, task_us, count, spin, for_ms;
-} flags = {.cpu = -1, .priority = 80, .interval_us = 200, .task_us = 12, .count = 5000, .for_ms = 1000};
+  int cpu, policy, priority, interval_us, task_us, count, spin, slack_ns, for_ms;
+} flags = {.cpu = -1, .policy = SCHED_OTHER, .priority = 80, .interval_us = 200, .task_us = 12, .count = 5000, .for_ms = 1000};
 
 static int number(const char *flag, const char *text, long low, long high) {
   char *end;
@@ -49,7 +50,10 @@ static void parse(int argc, char **argv) {
     else if (!strcmp(flag, "--count")) flags.count = number(flag, value, 1, 10000000);
     else if (!strcmp(flag, "--spin")) flags.spin = number(flag, value, 0, 1);
     else if (!strcmp(flag, "--for-ms")) flags.for_ms = number(flag, value, 1, 3600000);
-    else if (!strcmp(flag, "--policy") && value && (!strcmp(value, "other") || !strcmp(value, "fifo"))) flags.fifo = value[0] == 'f';
+    else if (!strcmp(flag, "--slack-ns")) flags.slack_ns = number(flag, value, 0, 1000000000);
+    else if (!strcmp(flag, "--policy") && value && !strcmp(value, "other")) flags.policy = SCHED_OTHER;
+    else if (!strcmp(flag, "--policy") && value && !strcmp(value, "fifo")) flags.policy = SCHED_FIFO;
+    else if (!strcmp(flag, "--policy") && value && !strcmp(value, "idle")) flags.policy = SCHED_IDLE;
     else {
       fprintf(stderr, "jitter: %s is not a flag, or '%s' is not one of its values\n", flag, value ? value : "");
       exit(2);
@@ -70,8 +74,11 @@ static void place(void) {
     CPU_SET(flags.cpu, &set);
     require(sched_setaffinity(0, sizeof set, &set), "pinning");
   }
-  struct sched_param real_time = {.sched_priority = flags.priority};
-  if (flags.fifo) require(sched_setscheduler(0, SCHED_FIFO, &real_time), "SCHED_FIFO (needs root or CAP_SYS_NICE)");
+  struct sched_param chosen = {.sched_priority = flags.policy == SCHED_FIFO ? flags.priority : 0};
+  if (flags.policy != SCHED_OTHER)
+    require(sched_setscheduler(0, flags.policy, &chosen),
+            flags.policy == SCHED_FIFO ? "SCHED_FIFO (needs root or CAP_SYS_NICE)" : "SCHED_IDLE");
+  if (flags.slack_ns) require(prctl(PR_SET_TIMERSLACK, flags.slack_ns), "timer slack");
 }
 
 /* Time this thread was ready to run and another ran, ns; -1 where the kernel does not say. */
@@ -85,7 +92,8 @@ static long long run_queue_wait_ns(void) {
 }
 
 static void print_place(const char *kind) {
-  printf("{\"kind\":\"%s\",\"cpu\":%d,\"policy\":\"%s\",\"clock\":\"CLOCK_MONOTONIC\",", kind, flags.cpu, flags.fifo ? "fifo" : "other");
+  printf("{\"kind\":\"%s\",\"cpu\":%d,\"policy\":\"%s\",\"clock\":\"CLOCK_MONOTONIC\",", kind, flags.cpu,
+         flags.policy == SCHED_FIFO ? "fifo" : flags.policy == SCHED_IDLE ? "idle" : "other");
 }
 
 static int wake(void) {
@@ -123,10 +131,10 @@ static int wake(void) {
   long long waited_after = run_queue_wait_ns();
   print_place("wake");
   printf("\"spin\":%s,\"intervalUs\":%d,\"taskUs\":%d,\"count\":%d,\"durationNs\":%llu,\"voluntarySwitches\":%ld,"
-         "\"involuntarySwitches\":%ld,\"migrations\":%d,\"runQueueWaitNs\":%lld,",
+         "\"involuntarySwitches\":%ld,\"migrations\":%d,\"ranOn\":%d,\"slackNs\":%d,\"runQueueWaitNs\":%lld,",
          flags.spin ? "true" : "false", flags.interval_us, flags.task_us, flags.count,
          (unsigned long long)(now_ns() - started_at), after.ru_nvcsw - before.ru_nvcsw, after.ru_nivcsw - before.ru_nivcsw,
-         migrations, waited < 0 || waited_after < 0 ? -1 : waited_after - waited);
+         migrations, cpu, prctl(PR_GET_TIMERSLACK), waited < 0 || waited_after < 0 ? -1 : waited_after - waited);
   histogram_print(stdout, "wake", &late), putchar(',');
   histogram_print(stdout, "response", &response), putchar(',');
   histogram_print(stdout, "service", &service);
@@ -155,6 +163,9 @@ static int hiccups(void) {
 }
 
 static int hog(void) {
+  print_place("hog");
+  printf("\"forMs\":%d}\n", flags.for_ms);
+  fflush(stdout);
   uint64_t end = now_ns() + (uint64_t)flags.for_ms * 1000000ull;
   while (now_ns() < end) {}
   return 0;

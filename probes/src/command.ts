@@ -14,6 +14,7 @@ import { type ControlSample, judgeControls, sampleControls } from './controls.ts
 import { collectEnvironment } from './environment.ts'
 import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
 import { httpProbe } from './http.ts'
+import { addJitterCommand } from './jitter/command.ts'
 import { loadProbe } from './load.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { startProgress } from './progress.ts'
@@ -59,7 +60,8 @@ export function addProbeCommands(
 ): void {
   addLatencyProbe(parent, httpProbe, exit, environment)
   addLatencyProbe(parent, loadProbe, exit, environment)
-  addBypassCommand(parent, exit)
+  addBypassCommand(parent, exit, environment)
+  addJitterCommand(parent, exit, environment)
 }
 
 function addLatencyProbe<Options extends CommonOptions>(
