@@ -141,7 +141,7 @@ it('trades only the markets it was given, and stops cleanly when its parent goes
 })
 
 it('recovers its books after gaps, nonsense and a lost feed, and orders nothing on a suspect book', async (t) => {
-  const faults = ['feed-gap=5@1s', 'feed-gap=5@2s', 'disconnect@3s+300ms'].flatMap((fault) => ['--fault', fault])
+  const faults = ['feed-gap=5@700ms', 'feed-gap=5@1200ms', 'disconnect@1700ms+300ms'].flatMap((fault) => ['--fault', fault])
   const venue = await processes.venue('--rate', '400', ...faults)
   const proxy = await startForger(new URL(venue.ready.url))
   t.after(() => proxy.stop())
@@ -149,7 +149,7 @@ it('recovers its books after gaps, nonsense and a lost feed, and orders nothing 
   const bot = await processes.bot(behind, collector.ready.url, '--journal', processes.path('journal.jsonl'))
   const connections = async () => (await venueStats(venue)).byKey['bot-key'].connections
   await startFlow(venue)
-  await ranFor(venue, 3_500)
+  await ranFor(venue, 2_100)
   await until('a feed again', 10_000, async () => (await connections()) > 1)
   await moreOrders(venue, 5)
   const before = await connections()
@@ -181,16 +181,16 @@ it('recovers its books after gaps, nonsense and a lost feed, and orders nothing 
 })
 
 it('learns the fate of orders whose answers failed, and pulls its quotes while the feed is silent', async () => {
-  const faults = ['--fault', 'api-error=0.5@500ms+1s', '--fault', 'feed-stall@3s+1500ms']
+  const faults = ['--fault', 'api-error=0.5@400ms+800ms', '--fault', 'feed-stall@2s+1500ms']
   const venue = await processes.venue('--rate', '200', ...faults)
   const bot = await processes.bot(venue, collector.ready.url, '--stale-after', '300ms')
   const account = accountAt(venue)
   await startFlow(venue)
-  await ranFor(venue, 2_500)
+  await ranFor(venue, 1_500)
   await until('quotes after the errors', 10_000, async () => (await restingOrders(account)).length > 0)
-  await ranFor(venue, 3_300)
+  await ranFor(venue, 2_300)
   await until('no quote in the silence', 10_000, async () => (await restingOrders(account)).length === 0)
-  assert.ok((await venueStats(venue)).ranMs < 4_500, 'pulled only after the silence')
+  assert.ok((await venueStats(venue)).ranMs < 3_500, 'pulled only after the silence')
   await until('quotes again', 10_000, async () => (await restingOrders(account)).length > 0)
   const summary = await finish(venue, bot)
   assert.ok(summary.ordersUnknown > 0)
@@ -201,11 +201,11 @@ it('learns the fate of orders whose answers failed, and pulls its quotes while t
 })
 
 it('stops ordering while a latency budget is broken, and for good on the kill signal', async () => {
-  const venue = await processes.venue('--rate', '200', '--fault', 'api-delay=60ms@1s+1s')
+  const venue = await processes.venue('--rate', '200', '--fault', 'api-delay=60ms@700ms+700ms')
   const bot = await processes.bot(venue, collector.ready.url, '--breaker', '700ms')
   const account = accountAt(venue)
   await startFlow(venue)
-  await ranFor(venue, 2_200)
+  await ranFor(venue, 1_500)
   await moreOrders(venue, 3)
   bot.process.kill('SIGUSR2')
   await until('nothing rests', 5_000, async () => (await restingOrders(account)).length === 0)
