@@ -16,10 +16,14 @@ import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
 import { httpProbe } from './http.ts'
 import { addJitterCommand } from './jitter/command.ts'
 import { loadProbe } from './load.ts'
+import { orderProbe } from './order.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { startProgress } from './progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from './reporter.ts'
 import { type Measurement, resultText, toResult } from './result.ts'
+import { addRouteCommand } from './route/command.ts'
+import { addRelayCommand } from './route/relay.ts'
+import { addRuntimeCommand } from './runtime/command.ts'
 
 const FOR_DEFAULT_MS = 10_000
 const FOR_MAX_MS = 24 * 3_600_000
@@ -59,8 +63,12 @@ export function addProbeCommands(
   environment: ProbeEnvironment = {},
 ): void {
   addLatencyProbe(parent, httpProbe, exit, environment)
+  addLatencyProbe(parent, orderProbe, exit, environment)
   addLatencyProbe(parent, loadProbe, exit, environment)
   addBypassCommand(parent, exit, environment)
+  addRouteCommand(parent, exit, environment)
+  addRelayCommand(parent, exit)
+  addRuntimeCommand(parent, exit)
   addJitterCommand(parent, exit, environment)
 }
 
