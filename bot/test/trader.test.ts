@@ -81,6 +81,22 @@ it('quotes both sides once, and does not react to its own quotes in the book', (
   assert.equal(market.view.askTicks, 5200)
 })
 
+it('takes its own size out of a level once the book has shown it, not before', () => {
+  trader.quoting = false
+  const order = orders.create('KXT-1', 'bid', 'quote', 4800, 1_000, nowMs)
+  orders.report(order, { orderId: 'v1', status: 'resting', filledHundredths: 0 }, 'ack')
+  tick()
+  assert.equal(market.view.bidSizeHundredths, 5_000)
+  market.book.apply('yes', 4800, 1_000)
+  order.shown = true
+  tick()
+  assert.equal(market.view.bidSizeHundredths, 5_000)
+  orders.trade('v1', '', 400, 4800)
+  market.book.apply('yes', 4800, -400)
+  tick()
+  assert.equal(market.view.bidSizeHundredths, 5_000)
+})
+
 it('moves its quotes with the market: the new orders first, then the cancels', () => {
   tick()
   acknowledge()
