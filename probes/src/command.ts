@@ -10,6 +10,7 @@ import { announce, EXIT, loadSlos, stopRequested, summarize, UserError } from '@
 import type { Command } from 'commander'
 import { addBypassCommand } from './bypass/command.ts'
 import { nowNs } from './clock.ts'
+import { addCodecCommand } from './codec/command.ts'
 import { type ControlSample, judgeControls, sampleControls } from './controls.ts'
 import { collectEnvironment } from './environment.ts'
 import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
@@ -70,6 +71,7 @@ export function addProbeCommands(
   addRelayCommand(parent, exit)
   addRuntimeCommand(parent, exit)
   addJitterCommand(parent, exit, environment)
+  addCodecCommand(parent, exit)
 }
 
 function addLatencyProbe<Options extends CommonOptions>(

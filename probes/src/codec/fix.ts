@@ -31,6 +31,10 @@ const TEXT_MAX = 64
 const BODY_MAX = 65_536
 const MS_PER_DAY = 86_400_000
 
+const BILLION = 1e9
+/** Powers of ten, by places. */
+const SCALE = [1, 10, 100, 1_000, 10_000] as const
+
 /** Decimal places of prices and counts, as everywhere in the suite. */
 const PRICE_PLACES = 4
 const COUNT_PLACES = 2
@@ -42,12 +46,12 @@ const BODY_AT = BEGIN.length + 6
 const CAPACITY = 1024
 
 const ascii = (text: string) => Uint8Array.from(Buffer.from(text, 'latin1'))
-/** A tag and its equals sign. */
-const TAGS = Object.fromEntries(
-  [6, 11, 14, 17, 31, 32, 37, 38, 39, 44, 52, 54, 55, 59, 60, 100, 150, 151, 268, 269, 270, 271, 272, 273, 2964].map(
-    (tag) => [tag, ascii(`${tag}=`)],
-  ),
-) as { readonly [tag: number]: Uint8Array }
+/** A tag and its equals sign, by tag; one flat array, because an object of such keys would be a hash table. */
+const TAGS = new Array<Uint8Array | undefined>(3_000).fill(undefined)
+for (const tag of [
+  6, 11, 14, 17, 31, 32, 37, 38, 39, 44, 52, 54, 55, 59, 60, 100, 150, 151, 269, 270, 271, 272, 273, 2964,
+])
+  TAGS[tag] = ascii(`${tag}=`)
 
 const POST_ONLY = ascii('18=6\x01')
 const LIMIT = ascii('40=2\x01')
@@ -245,8 +249,8 @@ export class FixWriter {
     if (!Number.isSafeInteger(value)) throw new FixError('VALUE', tag, `${value} is not a safe integer`)
     this.#tag(tag)
     if (value < 0) this.bytes[this.#at++] = MINUS
-    const magnitude = Math.abs(value)
-    const scale = 10 ** places
+    const magnitude = value < 0 ? -value : value
+    const scale = SCALE[places] as number
     const fraction = magnitude % scale
     this.#digits((magnitude - fraction) / scale)
     if (full || fraction > 0) {
@@ -259,18 +263,25 @@ export class FixWriter {
   #digits(value: number): void {
     if (!Number.isSafeInteger(value) || value < 0)
       throw new FixError('VALUE', 0, `${value} is not an integer from 0 to 2^53`)
-    let width = 1
-    for (let limit = 10; value >= limit; limit *= 10) width++
-    this.#padded(value, width)
+    if (value < BILLION) {
+      let width = 1
+      for (let limit = 10; value >= limit; limit *= 10) width++
+      this.#padded(value, width)
+      return
+    }
+    const high = Math.floor(value / BILLION)
+    this.#digits(high)
+    this.#padded(value - high * BILLION, 9)
   }
 
+  /** @param value below a billion: its digits come of integer divisions, which cost a fraction of others */
   #padded(value: number, width: number): void {
     const { bytes } = this
     const end = this.#at + width
-    let rest = value
+    let rest = value | 0
     for (let at = end - 1; at >= this.#at; at--) {
-      const higher = Math.floor(rest / 10)
-      bytes[at] = ZERO + (rest - higher * 10)
+      const higher = (rest / 10) | 0
+      bytes[at] = ZERO + rest - higher * 10
       rest = higher
     }
     this.#at = end
@@ -343,12 +354,18 @@ export function frameLength(bytes: Uint8Array, start: number, end: number): numb
 const TRAILER_BYTES = 7
 
 /**
- * Walks over the fields of one whole message, from 35 on. The frame (begin, body length, checksum, trailer) is checked
- * by `open`, so that nothing of a damaged message is believed.
+ * Walks over the fields of one whole message, from 35 on. The frame (begin, body length, trailer) is checked by `open`,
+ * the checksum by the `next` that finds no more fields, so that each byte is read once: until then nothing is to be
+ * believed.
  */
 export class FixReader {
-  #bytes: Uint8Array = new Uint8Array(0)
+  #bytes: Buffer = Buffer.alloc(0)
   #end = 0
+  #sum = 0
+  #statedSum = 0
+  /** The last date read, as the number its digits make, and when it began. */
+  #knownDate = 0
+  #knownDayMs = 0
   tag = 0
   /** The current field's value: bytes from here … */
   valueStart = 0
@@ -356,7 +373,7 @@ export class FixReader {
   valueEnd = 0
 
   /** @throws FixError `FRAME`, `BODY_LENGTH`, `CHECKSUM` */
-  open(bytes: Uint8Array, start = 0, end = bytes.length): void {
+  open(bytes: Buffer, start = 0, end = bytes.length): void {
     const length = frameLength(bytes, start, end)
     if (length === 0) throw new FixError('FRAME', 0, 'the message is cut short')
     if (length !== end - start) throw new FixError('BODY_LENGTH', 9, 'the body length is not the body’s')
@@ -369,28 +386,33 @@ export class FixReader {
       bytes[end - 1] !== SOH
     )
       throw new FixError('FRAME', 10, 'the message does not end in 10=ddd|')
-    let sum = 0
-    for (let index = start; index < bodyEnd; index++) sum += bytes[index] as number
     let stated = 0
-    for (let index = bodyEnd + 3; index < end - 1; index++) {
-      const digit = (bytes[index] as number) - ZERO
+    for (let at = bodyEnd + 3; at < end - 1; at++) {
+      const digit = (bytes[at] as number) - ZERO
       if (digit < 0 || digit > 9) throw new FixError('CHECKSUM', 10, 'the checksum is not three digits')
       stated = stated * 10 + digit
     }
-    if ((sum & 0xff) !== stated) throw new FixError('CHECKSUM', 10, `the checksum is ${sum & 0xff}, not ${stated}`)
+    let at = start
+    let sum = 0
+    for (; at < start + BEGIN.length || bytes[at] !== SOH; at++) sum += bytes[at] as number
     this.#bytes = bytes
     this.#end = bodyEnd
-    this.valueEnd = start + BEGIN.length - 1
-    while (bytes[this.valueEnd] !== SOH) this.valueEnd++
+    this.#sum = sum + SOH
+    this.#statedSum = stated
+    this.valueEnd = at
     if (!this.next() || this.tag !== 35) throw new FixError('FRAME', 35, 'the body does not begin with 35')
   }
 
-  /** To the next field. @returns false behind the last one @throws FixError `TAG`, `VALUE` */
+  /** To the next field. @returns false behind the last one @throws FixError `TAG`, `VALUE`, `CHECKSUM` */
   next(): boolean {
     const bytes = this.#bytes
-    const end = this.#end
     let at = this.valueEnd + 1
-    if (at >= end) return false
+    if (at >= this.#end) {
+      if ((this.#sum & 0xff) !== this.#statedSum)
+        throw new FixError('CHECKSUM', 10, `the checksum is ${this.#sum & 0xff}, not ${this.#statedSum}`)
+      return false
+    }
+    let sum = this.#sum + EQUALS + SOH
     let tag = 0
     for (;;) {
       const byte = bytes[at++] as number
@@ -399,14 +421,16 @@ export class FixReader {
       if (digit < 0 || digit > 9 || (tag === 0 && digit === 0) || tag > 999_999)
         throw new FixError('TAG', 0, 'a tag is not a number without leading zero')
       tag = tag * 10 + digit
+      sum += byte
     }
     if (tag === 0) throw new FixError('TAG', 0, 'a field has no tag')
     this.tag = tag
     this.valueStart = at
     // The body ends in SOH, so this ends inside it.
-    while (bytes[at] !== SOH) at++
+    for (let byte = bytes[at] as number; byte !== SOH; byte = bytes[++at] as number) sum += byte
     if (at === this.valueStart) throw new FixError('VALUE', tag, 'the value is empty')
     this.valueEnd = at
+    this.#sum = sum
     return true
   }
 
@@ -449,8 +473,7 @@ export class FixReader {
   }
 
   text(): string {
-    const { buffer, byteOffset } = this.#bytes
-    return Buffer.from(buffer, byteOffset + this.valueStart, this.valueEnd - this.valueStart).toString('latin1')
+    return this.#bytes.toString('latin1', this.valueStart, this.valueEnd)
   }
 
   /** `20260801-12:00:00.000` as unix ms. */
@@ -473,6 +496,16 @@ export class FixReader {
   }
 
   #dayMs(at: number): number {
+    // Of a stream almost all messages are of one day, and the calendar costs more than the rest of the message.
+    const date = this.#number(at, 8)
+    if (date !== this.#knownDate) {
+      this.#knownDayMs = this.#calendarMs(at)
+      this.#knownDate = date
+    }
+    return this.#knownDayMs
+  }
+
+  #calendarMs(at: number): number {
     const year = this.#number(at, 4)
     const month = this.#number(at + 4, 2)
     const day = this.#number(at + 6, 2)
@@ -550,13 +583,7 @@ const SCANNED = 0b1111
  *
  * @throws FixError also when 34, 39, 14 or 151 is not there
  */
-export function scanExecution(
-  reader: FixReader,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  into: ExecutionScan,
-): void {
+export function scanExecution(reader: FixReader, bytes: Buffer, start: number, end: number, into: ExecutionScan): void {
   reader.open(bytes, start, end)
   if (reader.integer() !== 8 || reader.valueEnd - reader.valueStart !== 1)
     throw new FixError('VALUE', 35, 'not an execution report')
@@ -611,7 +638,7 @@ export function scanExecution(
  *
  * @throws FixError `TAG` also when a tag comes twice, as it may only in groups
  */
-export function parseFix(reader: FixReader, bytes: Uint8Array, start = 0, end = bytes.length): Map<number, string> {
+export function parseFix(reader: FixReader, bytes: Buffer, start = 0, end = bytes.length): Map<number, string> {
   reader.open(bytes, start, end)
   const fields = new Map<number, string>()
   do {
@@ -622,7 +649,7 @@ export function parseFix(reader: FixReader, bytes: Uint8Array, start = 0, end = 
 }
 
 /** The venue's side. */
-export function decodeOrder(reader: FixReader, bytes: Uint8Array, start = 0, end = bytes.length): NewOrder {
+export function decodeOrder(reader: FixReader, bytes: Buffer, start = 0, end = bytes.length): NewOrder {
   openAs('D', reader, bytes, start, end)
   let clientOrderId: string | undefined
   let ticker: string | undefined
@@ -680,7 +707,7 @@ export function decodeOrder(reader: FixReader, bytes: Uint8Array, start = 0, end
   }
 }
 
-export function decodeReport(reader: FixReader, bytes: Uint8Array, start = 0, end = bytes.length): ExecutionReport {
+export function decodeReport(reader: FixReader, bytes: Buffer, start = 0, end = bytes.length): ExecutionReport {
   openAs('8', reader, bytes, start, end)
   let orderId: string | undefined
   let clientOrderId: string | undefined
@@ -740,7 +767,7 @@ export function decodeReport(reader: FixReader, bytes: Uint8Array, start = 0, en
   }
 }
 
-export function decodeUpdate(reader: FixReader, bytes: Uint8Array, start = 0, end = bytes.length): BookUpdate {
+export function decodeUpdate(reader: FixReader, bytes: Buffer, start = 0, end = bytes.length): BookUpdate {
   openAs('X', reader, bytes, start, end)
   let sequence: number | undefined
   let ticker: string | undefined
@@ -787,7 +814,7 @@ export function decodeUpdate(reader: FixReader, bytes: Uint8Array, start = 0, en
   }
 }
 
-function openAs(type: string, reader: FixReader, bytes: Uint8Array, start: number, end: number): void {
+function openAs(type: string, reader: FixReader, bytes: Buffer, start: number, end: number): void {
   reader.open(bytes, start, end)
   if (reader.valueEnd - reader.valueStart !== 1 || bytes[reader.valueStart] !== type.charCodeAt(0))
     throw new FixError('VALUE', 35, `the message is not of type ${type}`)

@@ -244,7 +244,7 @@ export class FastDecoder {
       }
       default: {
         const part = this.#vector(optional, field.name)
-        return part === undefined ? undefined : Uint8Array.from(part)
+        return part === undefined ? undefined : new Uint8Array(part)
       }
     }
   }
@@ -309,7 +309,7 @@ export class FastDecoder {
   #joined(parts: readonly Uint8Array[], { name, type }: Instruction): string | Uint8Array {
     const joined = Buffer.concat(parts)
     this.#checkLength(joined.length, name)
-    return type === TYPE.unicode ? utf8(joined, name) : Uint8Array.from(joined)
+    return type === TYPE.unicode ? utf8(joined, name) : new Uint8Array(joined)
   }
 
   #checkLength(length: number, name: string): void {
