@@ -7,8 +7,8 @@
  * `CHUNK_MS`, with a turn of the event loop between them; each series is consistent in itself.
  *
  * Which metrics: those of the catalogue; for `QUANTILE_METRICS` also exact quantiles over sliding windows, absent while
- * a window is empty; and under `tickscope_collector_` the collector's process (CPU, memory, file descriptors, event
- * loop, GC) and `tickscope_collector_lost_batches_total`, `…_left_out_total`, `…_journal_sync_seconds`.
+ * a window is empty; and under `tickscope_collector_` prom-client's of the process (CPU, memory, file descriptors, event
+ * loop, GC).
  */
 import { setImmediate as turn } from 'node:timers/promises'
 import {
@@ -108,7 +108,7 @@ export class OwnMetrics {
     })
     new Counter({
       name: 'tickscope_collector_lost_batches_total',
-      help: 'Batches missing in the sequences of agents: sent once, and nobody has them.',
+      help: METRICS.tickscope_collector_lost_batches_total.help,
       registers,
       collect() {
         this.reset()
@@ -117,7 +117,7 @@ export class OwnMetrics {
     })
     new Counter({
       name: 'tickscope_collector_left_out_total',
-      help: 'Additions left out: of sums that would pass 2^53, and of windows for want of memory.',
+      help: METRICS.tickscope_collector_left_out_total.help,
       labelNames: ['from'],
       registers,
       collect() {
@@ -128,7 +128,7 @@ export class OwnMetrics {
     })
     this.#journalSync = new Histogram({
       name: 'tickscope_collector_journal_sync_seconds',
-      help: 'Writing and syncing a group of batches to disk, before they are acknowledged.',
+      help: METRICS.tickscope_collector_journal_sync_seconds.help,
       buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1],
       registers,
     })

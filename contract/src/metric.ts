@@ -38,6 +38,7 @@ export const PROBE_PHASES = [
   'tls',
   'ttfb',
   'body',
+  'behind_edge',
   'connect',
   'subscribe',
   'message_age',
@@ -204,6 +205,24 @@ const definitions = {
     unit: 'count',
     help: 'Alerts posted by the breach detector, by outcome.',
     labels: { outcome: ['ok', 'failed'] },
+  },
+  tickscope_collector_lost_batches_total: {
+    type: 'counter',
+    unit: 'count',
+    help: 'Batches missing in the sequences of agents: sent once, and nobody has them.',
+    labels: {},
+  },
+  tickscope_collector_left_out_total: {
+    type: 'counter',
+    unit: 'count',
+    help: 'Additions left out: of sums that would pass 2^53, and of windows for want of memory.',
+    labels: { from: ['sums', 'windows'] },
+  },
+  tickscope_collector_journal_sync_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    help: 'Writing and syncing a group of batches to disk, before they are acknowledged.',
+    labels: {},
   },
   tickscope_collector_journal_bytes: {
     type: 'gauge',

@@ -73,14 +73,34 @@ export function feedRow(): readonly Panel[] {
           expr: `sum by (outcome) (${perSecond(series('tickscope_collector_alert_posts_total'))})`,
           legend: 'alerts {{outcome}}',
         },
+        {
+          expr: `sum(${perSecond(series('tickscope_collector_lost_batches_total'))})`,
+          legend: 'batches lost',
+        },
+        {
+          expr: `sum by (from) (${perSecond(series('tickscope_collector_left_out_total'))})`,
+          legend: 'left out of {{from}}',
+        },
       ],
     }),
     lines({
       title: 'Collector: journal',
       description: 'Size of the journal on disk: every batch the collector acknowledged.',
       unit: 'bytes',
-      width: 12,
+      width: 6,
       queries: [{ expr: `max(${series('tickscope_collector_journal_bytes')})`, legend: 'journal' }],
+    }),
+    lines({
+      title: 'Collector: sync to disk',
+      description: 'Average time a group of batches took to be written and synced, before they were acknowledged.',
+      unit: 's',
+      width: 6,
+      queries: [
+        {
+          expr: `sum(${perSecond(series('tickscope_collector_journal_sync_seconds', '_sum'))}) / sum(${perSecond(series('tickscope_collector_journal_sync_seconds', '_count'))})`,
+          legend: 'sync',
+        },
+      ],
     }),
   ]
 }
