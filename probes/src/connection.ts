@@ -17,6 +17,10 @@ export interface Endpoint {
   readonly tls: boolean
   /** Certificates to trust instead of the system's, PEM. */
   readonly ca?: string
+  /** Source address. */
+  readonly localAddress?: string
+  /** Connected to instead of `host`, whose name stays in TLS. */
+  readonly connectTo?: { readonly host: string; readonly port: number }
 }
 
 /**
@@ -109,16 +113,16 @@ export class Connection {
   }
 
   #open(request: Buffer): void {
-    const { host, port, tls, ca } = this.#endpoint
+    const { host, tls, ca, localAddress, connectTo = this.#endpoint } = this.#endpoint
+    const address = { host: connectTo.host, port: connectTo.port, ...(localAddress ? { localAddress } : {}) }
     const socket = tls
       ? connectTls({
-          host,
-          port,
+          ...address,
           servername: isIP(host) ? '' : host,
           ALPNProtocols: ['http/1.1'],
           ...(ca ? { ca } : {}),
         })
-      : connectTcp({ host, port })
+      : connectTcp(address)
     this.#socket = socket
     socket.setNoDelay(true)
     // A host with several addresses may be tried at several; the first answer of the resolver ends the lookup.

@@ -42,6 +42,9 @@ export interface HttpOptions extends CommonOptions {
   readonly keyId?: string
   readonly keyFile?: string
   readonly caFile?: string
+  /** How the target is reached; not flags, the probe `route` sets them. */
+  readonly localAddress?: string
+  readonly connectTo?: Endpoint['connectTo']
 }
 
 /** Requests per second: enough for a p90 in ten seconds; a service shares the account's rate limit with the bot. */
@@ -132,6 +135,8 @@ class HttpRun {
       port: port === '' ? (tls ? 443 : 80) : Number(port),
       tls,
       ...(options.caFile ? { ca: readFlagFile('--ca-file', options.caFile) } : {}),
+      ...(options.localAddress ? { localAddress: options.localAddress } : {}),
+      ...(options.connectTo ? { connectTo: options.connectTo } : {}),
     }
     this.#modes = options.connection === 'both' ? ['warm', 'new'] : [options.connection]
     this.#headline = this.#modes[0] as ConnectionMode
