@@ -13,6 +13,7 @@ import { nowNs } from './clock.ts'
 import { addCodecCommand } from './codec/command.ts'
 import { type ControlSample, judgeControls, sampleControls } from './controls.ts'
 import { collectEnvironment } from './environment.ts'
+import { feedProbe } from './feed.ts'
 import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
 import { httpProbe } from './http.ts'
 import { addJitterCommand } from './jitter/command.ts'
@@ -64,6 +65,7 @@ export function addProbeCommands(
   environment: ProbeEnvironment = {},
 ): void {
   addLatencyProbe(parent, httpProbe, exit, environment)
+  addLatencyProbe(parent, feedProbe, exit, environment)
   addLatencyProbe(parent, orderProbe, exit, environment)
   addLatencyProbe(parent, loadProbe, exit, environment)
   addBypassCommand(parent, exit, environment)
