@@ -5,8 +5,8 @@
  * preloaded and tested alone. A program prints one JSON object a line; durations come as HDR cells that merge exactly.
  */
 import { execFile, spawn } from 'node:child_process'
-import { accessSync, constants, mkdirSync } from 'node:fs'
-import { tmpdir, userInfo } from 'node:os'
+import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -41,8 +41,13 @@ function buildFolder(): string {
     accessSync(SOURCE, constants.W_OK)
     return join(SOURCE, 'build')
   } catch {
-    const folder = join(tmpdir(), `tickscope-native-${userInfo().uid}`)
+    const uid = process.getuid?.() ?? 0
+    const folder = join(tmpdir(), `tickscope-native-${uid}`)
     mkdirSync(folder, { recursive: true, mode: 0o700 })
+    // The name can be guessed: nobody else may have put programs there for us to run.
+    const found = lstatSync(folder)
+    if (!found.isDirectory() || found.uid !== uid || (found.mode & 0o022) !== 0)
+      throw new UserError('NATIVE_FOLDER', `${folder} is not a folder of this user alone: remove it`, EXIT.environment)
     return folder
   }
 }

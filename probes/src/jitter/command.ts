@@ -160,9 +160,10 @@ async function serveRounds(
   while (!signal.aborted) {
     const startedAtMs = Date.now()
     const result = await once({ rounds, progress() {}, scenarios })
-    reporter.up(result.sent > 0)
-    if (!signal.aborted) runs++
     wakes += result.sent
+    if (signal.aborted) break
+    runs++
+    reporter.up(result.sent > 0)
     await delay(Math.max(0, startedAtMs + every - Date.now()), undefined, { signal }).catch(() => {})
   }
   announce({ event: 'summary', runs, wakes })
