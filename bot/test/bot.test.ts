@@ -141,7 +141,10 @@ it('trades only the markets it was given, and stops cleanly when its parent goes
 })
 
 it('recovers its books after gaps, nonsense and a lost feed, and orders nothing on a suspect book', async (t) => {
-  const faults = ['feed-gap=5@700ms', 'feed-gap=5@1200ms', 'disconnect@1700ms+300ms'].flatMap((fault) => ['--fault', fault])
+  const faults = ['feed-gap=5@700ms', 'feed-gap=5@1200ms', 'disconnect@1700ms+300ms'].flatMap((fault) => [
+    '--fault',
+    fault,
+  ])
   const venue = await processes.venue('--rate', '400', ...faults)
   const proxy = await startForger(new URL(venue.ready.url))
   t.after(() => proxy.stop())
