@@ -12,23 +12,32 @@
  * Boundary user→user: from this process's call to this process's reading, kernel and event loop included. A request that
  * finds no warm connection free opens one and pays for it in its own figures, as a bot would.
  *
+ * With `--http 2`, warm requests share one connection, as a bot's would (`http2.ts`); where the server does not agree to it,
+ * the rows are `unsupported`, never of HTTP/1.1.
+ *
  * In the collector, `total`, `service`, `slip`, `ttfb` and `body` are those of warm requests (of new ones with
  * `--connection new`), so that their quantiles mean one thing; `dns`, `tcp` and `tls` are of every connection opened.
  */
 import { boundCells, EXIT, UserError } from '@tickscope/contract'
-import { createSigner, REST_BASE_PATH, type Signer } from '@tickscope/venue/kalshi'
+import { createSigner, REST_BASE_PATH, resolveEnvironment, type Signer } from '@tickscope/venue/kalshi'
 import { type Command, Option } from 'commander'
 import { nowNs } from './clock.ts'
 import { Connection, type Endpoint, type Exchange, type Instants } from './connection.ts'
 import { durationFlag, integerFlag, readFlagFile } from './flag.ts'
+import { ALPN, Http2Connection, type Http2Request } from './http2.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { judgeBudget, type Measurement, type Mode } from './result.ts'
 import { constantArrivals, type OpenLoop, openLoop, poissonArrivals, type Slot } from './schedule.ts'
 import { Tally } from './tally.ts'
 
 type ConnectionMode = 'warm' | 'new'
+type AnyConnection = Connection | Http2Connection
+type AnyRequest = Buffer | Http2Request
 
 export interface HttpOptions extends CommonOptions {
+  readonly preset?: keyof typeof PRESETS
+  /** `1.1` when left out. */
+  readonly http?: '1.1' | '2'
   readonly path?: string
   readonly connection: ConnectionMode | 'both'
   readonly arrivals: 'constant' | 'poisson'
@@ -57,18 +66,40 @@ const IN_FLIGHT_MAX = 900
 const STOP_GRACE_MS = 500
 const PROGRESS_MS = 500
 
+/** No venue offers HTTP/2 without TLS, and Node has no way to find out whether a server would. */
+const HTTP2_PLAIN = 'HTTP/2 is agreed on in the TLS handshake, and http:// has none'
+
 /** Phases of opening a connection, the same whatever the request on it is for. */
 const SETUP_PHASES: ReadonlySet<string> = new Set(['dns', 'tcp', 'tls'])
 
 const PUBLIC_ENDPOINT = `${REST_BASE_PATH}/exchange/status`
 const SIGNED_ENDPOINT = `${REST_BASE_PATH}/portfolio/balance`
 
+/** Where venues are, with a cheap read-only call of each; Kalshi's becomes a signed one when a key is given. */
+const PRESETS = {
+  'kalshi-prod': { url: resolveEnvironment('prod').restOrigin, venue: 'kalshi' },
+  'kalshi-demo': { url: resolveEnvironment('demo').restOrigin, venue: 'kalshi' },
+  polymarket: { url: 'https://clob.polymarket.com/time', venue: 'polymarket' },
+} as const
+
 export const httpProbe: LatencyProbe<HttpOptions> = {
   name: 'http',
   description: "phases of the venue's API: DNS, TCP, TLS, first byte, body; on new and warm connections",
 
+  defaults({ preset, url }) {
+    if (preset === undefined) return {}
+    if (url !== undefined) throw new UserError('FLAG_CONFLICT', '--preset names the target: leave out --url')
+    return PRESETS[preset]
+  },
+
   configure(command: Command) {
     command
+      .addOption(
+        new Option('--preset <venue>', 'a venue and a read-only call of it, instead of --url').choices(
+          Object.keys(PRESETS),
+        ),
+      )
+      .addOption(new Option('--http <version>', 'version of HTTP').choices(['1.1', '2']).default('1.1'))
       .addOption(
         new Option('--connection <kind>', 'connection of each request')
           .choices(['both', 'warm', 'new'])
@@ -97,8 +128,9 @@ export const httpProbe: LatencyProbe<HttpOptions> = {
         'after',
         `
 Examples:
-  probe http --url https://demo-api.kalshi.co --for 60s
-  probe http --url https://demo-api.kalshi.co --key-id ID --key-file key.pem --connection warm --rate 2
+  probe http --preset kalshi-demo --for 60s
+  probe http --preset kalshi-prod --http 2
+  probe http --preset kalshi-demo --key-id ID --key-file key.pem --connection warm --rate 2
   probe http --url http://127.0.0.1:8080/health --rate 100 --json
 Signed calls and calls beyond a venue's public limit count against the account's rate limit.`,
       )
@@ -118,9 +150,10 @@ class HttpRun {
   readonly #headline: ConnectionMode
   readonly #tallies: { readonly [mode in ConnectionMode]: Tally }
   /** Warm connections without a request, latest used last. */
-  readonly #idle: Connection[] = []
-  readonly #busy = new Set<Connection>()
-  #request: Buffer
+  readonly #idle: AnyConnection[] = []
+  readonly #busy = new Set<AnyConnection>()
+  readonly #isHttp2: boolean
+  #request: AnyRequest
   #isUp: boolean | undefined
 
   constructor(options: HttpOptions, context: ProbeContext) {
@@ -138,6 +171,13 @@ class HttpRun {
       ...(options.localAddress ? { localAddress: options.localAddress } : {}),
       ...(options.connectTo ? { connectTo: options.connectTo } : {}),
     }
+    this.#isHttp2 = options.http === '2'
+    if (this.#isHttp2 && !tls && context.serve) throw new UserError('HTTP2_NEEDS_TLS', `--http 2: ${HTTP2_PLAIN}`)
+    if (this.#signer !== undefined && options.preset === 'polymarket')
+      throw new UserError(
+        'FLAG_CONFLICT',
+        '--preset polymarket makes no signed calls: leave out --key-id and --key-file',
+      )
     this.#modes = options.connection === 'both' ? ['warm', 'new'] : [options.connection]
     this.#headline = this.#modes[0] as ConnectionMode
     const bounds = boundCells([context.slos.api_rtt.thresholdNs])
@@ -158,12 +198,12 @@ class HttpRun {
       grace = setTimeout(() => this.#abandon(), STOP_GRACE_MS)
     }
     signal.addEventListener('abort', stop, { once: true })
-    await this.#warmUp(warmUp)
+    const unsupported = this.#isHttp2 && !this.#endpoint.tls ? HTTP2_PLAIN : await this.#warmUp(warmUp)
     measuring()
     loop = openLoop({
       arrivals: arrivals === 'constant' ? constantArrivals(ratePerSecond) : poissonArrivals(ratePerSecond, seed),
       // Stopped during the warm-up: a send now would wait for its answer with nobody left to abandon it.
-      untilNs: signal.aborted ? 0 : durationMs * 1e6,
+      untilNs: signal.aborted || unsupported !== undefined ? 0 : durationMs * 1e6,
       maxInFlight,
       maxSlipNs: MAX_SLIP_NS,
       wait,
@@ -186,6 +226,7 @@ class HttpRun {
       target: this.#url.href,
       settings: {
         connection,
+        http: this.#isHttp2 ? '2' : '1.1',
         ratePerSecond,
         arrivals,
         ...(arrivals === 'poisson' ? { seed } : {}),
@@ -197,7 +238,10 @@ class HttpRun {
       },
       all: Tally.merged(this.#modes.map((mode) => this.#tallies[mode])),
       slip: loop.slip,
-      rows: this.#modes.map((mode) => ({ mode: modeOf(mode, this.#tallies[mode]), tally: this.#tallies[mode] })),
+      rows: this.#modes.map((mode) => ({
+        mode: this.#describe(mode, unsupported),
+        tally: this.#tallies[mode],
+      })),
       headline: this.#headline,
       budgets: judgeBudget(slos.api_rtt, this.#headline, this.#tallies[this.#headline]),
     }
@@ -206,15 +250,28 @@ class HttpRun {
   /**
    * One request after the other, so that code is compiled, caches are filled and a warm connection is there. A single run
    * ends here when the venue does not answer.
+   *
+   * @returns why the version of HTTP asked for cannot be had
    */
-  async #warmUp(requests: number): Promise<void> {
+  async #warmUp(requests: number): Promise<string | undefined> {
     for (let index = 0; index < requests && !this.#context.signal.aborted; index++) {
       if (this.#signer) this.#request = this.#encode()
       const exchange = await this.#exchange(this.#modes[index % this.#modes.length] as ConnectionMode, nowNs())
       if (isGood(exchange) || this.#context.signal.aborted) continue
-      if (this.#context.serve) return
+      if (this.#context.serve) return undefined
+      if (exchange.reason === ALPN) return exchange.detail
       throw this.#failure(exchange)
     }
+    return undefined
+  }
+
+  #describe(mode: ConnectionMode, unsupported: string | undefined): Mode {
+    const described = modeOf(mode, this.#tallies[mode])
+    if (!this.#isHttp2) return described
+    const requestedMode = `${mode}, HTTP/2`
+    if (unsupported !== undefined)
+      return { name: mode, requestedMode, effectiveMode: 'none', status: 'unsupported', reason: unsupported }
+    return { ...described, requestedMode, effectiveMode: `${described.effectiveMode}, HTTP/2` }
   }
 
   #failure(exchange: Exchange): UserError {
@@ -268,16 +325,31 @@ class HttpRun {
   }
 
   async #exchange(mode: ConnectionMode, startedAtNs: number): Promise<Exchange> {
-    const connection = (mode === 'warm' ? this.#takeIdle() : undefined) ?? new Connection(this.#endpoint)
+    if (this.#isHttp2) return this.#exchangeHttp2(mode, startedAtNs)
+    const connection = ((mode === 'warm' ? this.#takeIdle() : undefined) ??
+      new Connection(this.#endpoint)) as Connection
     this.#busy.add(connection)
-    const exchange = await connection.exchange(this.#request, startedAtNs, this.#options.timeout)
+    const exchange = await connection.exchange(this.#request as Buffer, startedAtNs, this.#options.timeout)
     this.#busy.delete(connection)
     if (mode === 'warm' && connection.usable) this.#idle.push(connection)
     else connection.destroy()
     return exchange
   }
 
-  #takeIdle(): Connection | undefined {
+  /** Warm requests share one connection, also while others wait on it: that is what HTTP/2 is for. */
+  async #exchangeHttp2(mode: ConnectionMode, startedAtNs: number): Promise<Exchange> {
+    const warm = mode === 'warm'
+    const connection = ((warm ? this.#takeIdle() : undefined) ?? new Http2Connection(this.#endpoint)) as Http2Connection
+    if (warm) this.#idle.push(connection)
+    else this.#busy.add(connection)
+    const exchange = await connection.exchange(this.#request as Http2Request, startedAtNs, this.#options.timeout)
+    if (warm) return exchange
+    this.#busy.delete(connection)
+    connection.destroy()
+    return exchange
+  }
+
+  #takeIdle(): AnyConnection | undefined {
     for (;;) {
       const connection = this.#idle.pop()
       if (connection === undefined || connection.usable) return connection
@@ -296,9 +368,14 @@ class HttpRun {
     this.#isUp = isUp
   }
 
-  #encode(): Buffer {
+  #encode(): AnyRequest {
     const { pathname, search, host } = this.#url
     const signed = Object.entries(this.#signer?.headers('GET', pathname) ?? {})
+    if (this.#isHttp2) {
+      const lower = signed.map(([name, value]) => [name.toLowerCase(), value])
+      const fields = { 'user-agent': 'tickscope-probe', accept: '*/*', ...Object.fromEntries(lower) }
+      return { authority: host, path: `${pathname}${search}`, fields }
+    }
     const fields = [['host', host], ['user-agent', 'tickscope-probe'], ['accept', '*/*'], ...signed]
     const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`)
     return Buffer.from(`GET ${pathname}${search} HTTP/1.1\r\n${lines.join('')}\r\n`, 'latin1')
