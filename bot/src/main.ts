@@ -159,7 +159,8 @@ await runMain('bot', async () => {
   const killSwitch = new KillSwitch({ file: flags.killFile, onEngaged: (why) => bot.kill(why) })
   announce({ event: 'ready', tickers: bot.tickers })
   const timeUp = new Promise<void>((resolve) => {
-    if (flags.for !== undefined) setTimeout(resolve, flags.for)
+    // Not to keep a bot alive that was stopped earlier.
+    if (flags.for !== undefined) setTimeout(resolve, flags.for).unref()
   })
   await Promise.race([stopping, timeUp])
   killSwitch.stop()
