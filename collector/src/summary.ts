@@ -37,6 +37,8 @@ export interface Summary {
   /** The last interval of each agent, together. */
   readonly recent: {
     readonly windowMs: number
+    /** When the last interval of each service ended, epoch ms: another value is another interval. */
+    readonly intervalEndMs: { readonly [service: string]: number }
     readonly ticks: number
     readonly orders: number
     readonly tickToTrade: LatencySummary
@@ -110,6 +112,7 @@ export function summaryOf(state: State, clock: Clock): Summary {
     probe: Object.fromEntries([...probes].map((probe) => [probe, probePhases(probe)])),
     recent: {
       windowMs: RECENT_MS,
+      intervalEndMs: Object.fromEntries(last.map(({ resource, intervalEndMs }) => [resource.service, intervalEndMs])),
       ticks: last
         .flatMap(({ counters }) => counters)
         .reduce((all, { metric, value }) => all + (metric === 'tickscope_ticks_total' ? value : 0), 0),

@@ -16,6 +16,7 @@ export interface CollectorSummary {
   }
   readonly recent: {
     readonly windowMs: number
+    readonly intervalEndMs: { readonly [service: string]: number }
     readonly ticks: number
     readonly orders: number
     readonly tickToTrade: LatencySummary
@@ -77,6 +78,8 @@ const COLUMNS = [
 const WIDTHS = [6, 8, 9, 9, 9, 9, 9, 9, 9, 9, 6, 6]
 const row = (cells: readonly (string | number)[]) => cells.map((c, i) => String(c).padStart(WIDTHS[i] ?? 8)).join(' ')
 
+const seconds = (ms: number) => `${Math.round(ms / 1000)}s`
+
 export const LIVE_HEADER = row(COLUMNS)
 
 export function liveLine(elapsedMs: number, summary: CollectorSummary, pages: number): string {
@@ -86,7 +89,7 @@ export function liveLine(elapsedMs: number, summary: CollectorSummary, pages: nu
   const t2t = recent.tickToTrade
   const rtt = recent.apiRtt
   return row([
-    `${Math.round(elapsedMs / 1000)}s`,
+    seconds(elapsedMs),
     perSecond(recent.ticks),
     perSecond(recent.orders),
     ...[t2t.p50Ns, t2t.p99Ns, t2t.p999Ns, t2t.maxNs].map((ns) => latency(t2t, ns)),
@@ -95,6 +98,10 @@ export function liveLine(elapsedMs: number, summary: CollectorSummary, pages: nu
     summary.dropped,
     pages,
   ])
+}
+
+export function awayLine(elapsedMs: number): string {
+  return `${row([seconds(elapsedMs)])}  the collector is away; the agent keeps what it measures`
 }
 
 export function summaryText(run: RunSummary): string {

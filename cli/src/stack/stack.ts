@@ -13,7 +13,15 @@ import { fileURLToPath } from 'node:url'
 import { renderAlertmanager, renderPrometheus, renderRules } from '@tickscope/alerts'
 import { EXIT, loadSlos, stopRequested, UserError } from '@tickscope/contract'
 import { type Child, startChild } from './child.ts'
-import { type CollectorSummary, LIVE_HEADER, liveLine, type Page, type RunSummary, summaryText } from './report.ts'
+import {
+  awayLine,
+  type CollectorSummary,
+  LIVE_HEADER,
+  liveLine,
+  type Page,
+  type RunSummary,
+  summaryText,
+} from './report.ts'
 import { findOnPath, freePort, SERVERS_MISSING, type Server, startServer } from './server.ts'
 
 export interface StackOptions {
@@ -41,6 +49,8 @@ export interface StackOptions {
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 /** Header of the live table again after this many lines. */
 const LINES_PER_HEADER = 20
+/** How often the collector is asked whether it has another interval. */
+const POLL_MS = 100
 /** Restarts of the collector before the run is given up. */
 const COLLECTOR_RESTARTS_MAX = 10
 
@@ -182,7 +192,7 @@ class Stack {
     this.#startedAtMs = Date.now()
   }
 
-  /** Prints a line a second until the time is up, somebody stops the run, or a part fails. */
+  /** Prints a line for each second's interval of the bot until the time is up, somebody stops the run, or a part fails. */
   async watch(stopping: Promise<string>): Promise<void> {
     const startedAt = performance.now()
     const endAt = startedAt + (this.#options.for ?? Number.POSITIVE_INFINITY)
@@ -190,19 +200,23 @@ class Stack {
     const asked = stopping.then(() => {
       stopped = true
     })
-    for (let second = 1; !stopped; second++) {
-      const wakeAt = Math.min(startedAt + second * 1000, endAt)
-      await Promise.race([asked, this.#failure, sleep(wakeAt - performance.now())])
+    let lines = 0
+    let shownMs: number | undefined
+    let spokeAt = startedAt
+    for (;;) {
+      await Promise.race([asked, this.#failure, sleep(Math.min(POLL_MS, endAt - performance.now()))])
       if (stopped || performance.now() >= endAt) return
       await this.#noteAlerts()
       const summary = await this.#summary().catch(() => undefined)
+      const intervalMs = summary?.recent.intervalEndMs.bot
+      if (summary && (intervalMs === undefined || intervalMs === shownMs)) continue
+      if (!summary && performance.now() - spokeAt < 1000) continue
+      spokeAt = performance.now()
+      shownMs = intervalMs
+      if (lines++ % LINES_PER_HEADER === 0) this.say(LIVE_HEADER)
       const pages = await this.#pages().catch(() => [])
-      if ((second - 1) % LINES_PER_HEADER === 0) this.say(LIVE_HEADER)
-      this.say(
-        summary
-          ? liveLine(performance.now() - startedAt, summary, pages.length)
-          : `${second}s`.padStart(6).concat('  collector away'),
-      )
+      const elapsedMs = performance.now() - startedAt
+      this.say(summary ? liveLine(elapsedMs, summary, pages.length) : awayLine(elapsedMs))
     }
   }
 
