@@ -1,4 +1,5 @@
 /** What the `tickscope` command and later parts use of the probes. */
+export { addClaimsCommand } from './claims/command.ts'
 export { addProbeCommands, type ProbeEnvironment } from './command.ts'
 export type { ControlReport, ControlSample } from './controls.ts'
 export type { Environment } from './environment.ts'
