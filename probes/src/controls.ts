@@ -114,6 +114,23 @@ export function judgeControls(
   return { before, after, stealRatio: steal, runQueueWaitRatio: runQueueWait, contaminatedBy: reasons }
 }
 
+/** Reasons of a run judged round by round: of each kind the worst, and how many rounds had it. */
+export function worstReasons(reports: readonly ControlReport[]): string[] {
+  const kinds = new Map<string, { text: string; value: number; rounds: Set<number> }>()
+  for (const [round, { contaminatedBy }] of reports.entries()) {
+    for (const reason of contaminatedBy) {
+      const text = reason.replace(/ (?:before|after) the run$/, '')
+      const kind = text.replace(/\d[\d.]*/g, '#')
+      const value = Number.parseFloat(/\d[\d.]*/.exec(text)?.[0] ?? '0')
+      const known = kinds.get(kind) ?? { text, value, rounds: new Set() }
+      kinds.set(kind, { ...(value > known.value ? { text, value } : known), rounds: known.rounds.add(round) })
+    }
+  }
+  return [...kinds.values()].map(({ text, rounds }) =>
+    reports.length > 1 ? `${text}, at worst; in ${rounds.size} of ${reports.length} rounds` : text,
+  )
+}
+
 function sampleClock(): { clockCostNs: number; clockStepNs: number } {
   let bestNs = Number.POSITIVE_INFINITY
   let stepNs = Number.POSITIVE_INFINITY

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { LatencyHistogram } from '@tickscope/contract'
-import { type ControlSample, judgeControls, sampleControls } from '../src/controls.ts'
+import { type ControlSample, judgeControls, sampleControls, worstReasons } from '../src/controls.ts'
 
 const QUIET: ControlSample = {
   atMs: 1_800_000_000_000,
@@ -54,6 +54,19 @@ describe('the controls around a run', () => {
     assert.equal(report.stealRatio, null)
     assert.equal(report.runQueueWaitRatio, null)
     assert.deepEqual(report.contaminatedBy, [])
+  })
+
+  it('of several rounds name the worst of each kind, and how many rounds had it', () => {
+    const held = (heldRatio: number) => ({ ...QUIET_LATER, hiccups: { ...QUIET.hiccups, heldRatio } })
+    const rounds = [
+      judgeControls(QUIET, held(0.3), RUN_NS),
+      judgeControls(held(0.3), held(0.8), RUN_NS),
+      judgeControls(QUIET, QUIET_LATER, RUN_NS),
+    ]
+    assert.deepEqual(worstReasons(rounds), [
+      'a spinning thread was held up 80.0 % of the time, at worst; in 2 of 3 rounds',
+    ])
+    assert.deepEqual(worstReasons(rounds.slice(2)), [])
   })
 
   it('are measured on this machine', () => {

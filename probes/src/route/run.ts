@@ -9,7 +9,7 @@ import { hostname } from 'node:os'
 import { HistogramError, type LatencySummary, type Slos, summarize, UserError } from '@tickscope/contract'
 import { CLOCK, nowNs } from '../clock.ts'
 import { compareDifference, type Interval, meanInterval } from '../compare.ts'
-import { type ControlReport, type ControlSample, judgeControls, sampleControls } from '../controls.ts'
+import { type ControlReport, type ControlSample, judgeControls, sampleControls, worstReasons } from '../controls.ts'
 import { collectEnvironment, type Environment } from '../environment.ts'
 import { readFlagFile } from '../flag.ts'
 import { SILENT_REPORTER } from '../reporter.ts'
@@ -195,7 +195,7 @@ export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
     await Promise.all(lanes.map(({ vantage }) => vantage?.stop()))
   }
   const rows = [...lanes.map(laneRow), ...imported]
-  const contaminatedBy = [...new Set(controls.flatMap((report) => report.contaminatedBy))]
+  const contaminatedBy = worstReasons(controls)
   const all = new RouteTally(slos.api_rtt.thresholdNs)
   for (const { tally } of lanes) all.add(tally)
   const baseline = rows.find(({ name }) => name === options.baseline) ?? (rows[0] as RouteRow)

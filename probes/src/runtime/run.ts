@@ -16,7 +16,7 @@ import { REST_BASE_PATH } from '@tickscope/venue/kalshi'
 import type { OrderLine } from '../../runtimes/order.ts'
 import { nowNs } from '../clock.ts'
 import { compareDifference, compareRatio } from '../compare.ts'
-import { type ControlReport, type ControlSample, judgeControls, sampleControls } from '../controls.ts'
+import { type ControlReport, type ControlSample, judgeControls, sampleControls, worstReasons } from '../controls.ts'
 import { collectEnvironment, type Environment } from '../environment.ts'
 import { runNative } from '../native.ts'
 import { type ClaimVerdict, judgeRuntimes } from './claims.ts'
@@ -72,7 +72,7 @@ export interface RuntimeRow {
   readonly phases: { readonly [phase: string]: LatencySummary }
   /** p50 of each round, ns; null for a round it did not finish. */
   readonly roundsP50Ns: { readonly [figure in Figure]: readonly (number | null)[] }
-  /** The same work in a hot loop, ns an operation, median of each round. */
+  /** The same work in a hot loop, ns an operation: the fastest batch of each round, since this is cost, not latency. */
   readonly cpuRoundsNs: { readonly [work in CpuWork]: readonly (number | null)[] }
 }
 
@@ -161,7 +161,7 @@ export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResul
     )
   const rows = columns.map((column) => column.row(rounds))
   const comparisons = compareRows(rows)
-  const contaminatedBy = [...new Set(controls.flatMap((report) => report.contaminatedBy))]
+  const contaminatedBy = worstReasons(controls)
   return {
     probe: 'runtime',
     target: `simulated venue at ${venue.url.origin}${REST_BASE_PATH}/portfolio/events/orders`,
@@ -283,7 +283,9 @@ class Column {
       })
     this.#cpuRoundsNs.set(
       round,
-      Object.fromEntries(CPU_WORK.map((work) => [work, median(cpuNs[work] ?? [])])) as { [work in CpuWork]: number },
+      Object.fromEntries(CPU_WORK.map((work) => [work, Math.min(...(cpuNs[work] ?? []))])) as {
+        [work in CpuWork]: number
+      },
     )
   }
 
@@ -347,14 +349,6 @@ class Column {
   }
 }
 
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1
-    ? (sorted[middle] as number)
-    : Math.round(((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2)
-}
-
 /** Every runtime against C, uvloop against the same interpreter's asyncio, PyPy against CPython. */
 export function compareRows(rows: readonly RuntimeRow[]): RuntimeComparison[] {
   const measured = rows.filter(({ status }) => status === 'measured')
@@ -397,7 +391,7 @@ function bothMeasured(
 ): readonly [from: number[], to: number[]] {
   const pairs = from.flatMap((a, i) => {
     const b = to[i] ?? null
-    return a === null || b === null || a <= 0 || b <= 0 ? [] : [[a, b] as const]
+    return a === null || b === null || !(a > 0 && b > 0 && a + b < Number.POSITIVE_INFINITY) ? [] : [[a, b] as const]
   })
   return [pairs.map(([a]) => a), pairs.map(([, b]) => b)]
 }
