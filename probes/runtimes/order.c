@@ -191,7 +191,7 @@ static void read_ticks(const char *path) {
 }
 
 static void op_parse(int i) { apply(ticks[i % tick_count]); }
-static volatile const char *decided;
+static const char *volatile decided;
 static void op_decide(int i) {
   (void)i;
   decided = decide();
