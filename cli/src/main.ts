@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The `tickscope` command: one file a subcommand. */
 import { EXIT, runMain } from '@tickscope/contract'
-import { addProbeCommands } from '@tickscope/probes'
+import { addClaimsCommand, addProbeCommands } from '@tickscope/probes'
 import { Command, CommanderError } from 'commander'
 import { addStartCommand } from './start.ts'
 
@@ -22,6 +22,7 @@ await runMain('tickscope', async () => {
     config: process.env.TICKSCOPE_CONFIG,
     tokenFile: process.env.TICKSCOPE_TOKEN_FILE,
   })
+  addClaimsCommand(program, exit)
   try {
     await program.parseAsync()
   } catch (error) {
