@@ -1,25 +1,11 @@
-/**
- * What was claimed of FIX and FAST against REST, and what was measured here. A claim with a figure holds when the
- * measured interval lies on its side, does not when it lies on the other, and is open in between.
- */
+/** What is claimed of FIX and FAST against REST, and what a run says to it. */
+import { atMost, type ClaimPart, conclude, contaminatedJudgement, type Judgement } from '../claims/verdict.ts'
 import type { Ratio } from './measure.ts'
 import type { Size, Sizes } from './sizes.ts'
 
-export type Verdict = 'holds' | 'does not hold' | 'holds in part' | 'open'
-
-export interface ClaimPart {
-  readonly statement: string
-  readonly measured: string
-  /** null when the interval includes the claimed figure. */
-  readonly holds: boolean | null
-}
-
-export interface ClaimVerdict {
+export interface ClaimVerdict extends Judgement {
   readonly id: 'fix-size' | 'fix-cost' | 'rest-overhead'
   readonly claim: string
-  readonly verdict: Verdict
-  readonly parts: readonly ClaimPart[]
-  readonly note: string
 }
 
 /** Claimed of a message's size: 80 % less. */
@@ -34,58 +20,62 @@ const HEADER_BYTES = [500, 1_000] as const
 const NOT_OFFERED = 'Neither Kalshi nor Polymarket offers FAST or SBE; Kalshi offers FIX, Polymarket does not.'
 
 export function judgeSizes({ order }: Sizes): ClaimVerdict {
-  const atMost = (name: string, form: string, limit: number): ClaimPart => {
-    const { bytes } = sizeOf(order, form)
-    return { statement: `${name} takes at most ${limit} bytes`, measured: `${bytes} bytes`, holds: bytes <= limit }
-  }
+  const bytesOf = (form: string) => sizeOf(order, form).bytes
+  const atMostBytes = (name: string, form: string): ClaimPart => ({
+    statement: `${name} takes at most ${FIX_ORDER_BYTES_MAX} bytes`,
+    measured: `${bytesOf(form)} bytes`,
+    holds: bytesOf(form) <= FIX_ORDER_BYTES_MAX,
+  })
   const saved = (form: string, against: string): ClaimPart => {
-    const ratio = 1 - sizeOf(order, form).bytes / sizeOf(order, against).bytes
+    const ratio = 1 - bytesOf(form) / bytesOf(against)
     return {
-      statement: `${form} is ${SIZE_SAVED * 100} % smaller than ${against}`,
+      statement: `${form} is ${percent(SIZE_SAVED)} smaller than ${against}`,
       measured: `${percent(ratio)} smaller`,
       holds: ratio >= SIZE_SAVED,
     }
   }
-  return conclude(
-    'fix-size',
-    'a FIX/FAST message is 80 % smaller than the equivalent REST request: 50–100 bytes against 500–1000',
-    [
-      saved('fix', 'rest-rsa'),
-      saved('fix', 'rest-ed25519'),
-      saved('fast', 'rest-rsa'),
-      saved('fast', 'rest-ed25519'),
-      atMost('a FIX order', 'fix', FIX_ORDER_BYTES_MAX),
-      atMost('a FAST order', 'fast', FIX_ORDER_BYTES_MAX),
-      {
-        statement: `a REST order takes ${REST_ORDER_BYTES.join(' to ')} bytes`,
-        measured: `${sizeOf(order, 'rest-rsa').bytes} bytes`,
-        holds: inRange(sizeOf(order, 'rest-rsa').bytes, REST_ORDER_BYTES),
-      },
-    ],
-    `The FIX order carries the API key's id, a UUID for the order and the market's ticker: 95 bytes that no tag=value can shrink. ${NOT_OFFERED}`,
-  )
+  const parts = [
+    saved('fix', 'rest-rsa'),
+    saved('fix', 'rest-ed25519'),
+    saved('fast', 'rest-rsa'),
+    saved('fast', 'rest-ed25519'),
+    atMostBytes('a FIX order', 'fix'),
+    atMostBytes('a FAST order', 'fast'),
+    {
+      statement: `a REST order takes ${REST_ORDER_BYTES.join(' to ')} bytes`,
+      measured: `${bytesOf('rest-rsa')} bytes`,
+      holds: inRange(bytesOf('rest-rsa'), REST_ORDER_BYTES),
+    },
+  ]
+  return {
+    id: 'fix-size',
+    claim: 'a FIX/FAST message is 80 % smaller than the equivalent REST request: 50–100 bytes against 500–1000',
+    ...conclude(
+      parts,
+      `The FIX order carries the API key's id, a UUID of its own and the market's ticker: 95 bytes that tag=value cannot shrink. ${NOT_OFFERED}`,
+    ),
+  }
 }
 
 export function judgeOverhead({ order }: Sizes): ClaimVerdict {
-  const [low, high] = HEADER_BYTES
   const part = (form: string, name: string): ClaimPart => {
     const { headBytes = 0, signatureBytes = 0 } = sizeOf(order, form)
     return {
-      statement: `${name}: headers add ${low} to ${high} bytes`,
+      statement: `${name}: headers add ${HEADER_BYTES.join(' to ')} bytes`,
       measured: `${headBytes} bytes, ${signatureBytes} of them the signature`,
       holds: inRange(headBytes, HEADER_BYTES),
     }
   }
-  return conclude(
-    'rest-overhead',
-    'HTTP headers add 500–1000 bytes to each message',
-    [
-      part('rest-rsa', 'fewest headers, RSA'),
-      part('rest-ed25519', 'fewest headers, Ed25519'),
-      part('rest-fetch-rsa', 'fetch, RSA'),
-    ],
-    'HTTP/1.1, request only. HTTP/2 would compress the headers that repeat, not the signature.',
-  )
+  const parts = [
+    part('rest-rsa', 'fewest headers, RSA'),
+    part('rest-ed25519', 'fewest headers, Ed25519'),
+    part('rest-fetch-rsa', 'fetch, RSA'),
+  ]
+  return {
+    id: 'rest-overhead',
+    claim: 'HTTP headers add 500–1000 bytes to each message',
+    ...conclude(parts, 'HTTP/1.1, request only. HTTP/2 would compress the headers that repeat, not the signature.'),
+  }
 }
 
 /** One side's cost against another's, by name. */
@@ -93,31 +83,25 @@ export interface CostRatio extends Ratio {
   readonly statement: string
 }
 
-export function judgeCosts(ratios: readonly CostRatio[], note: string): ClaimVerdict {
-  return conclude(
-    'fix-cost',
-    'FIX/FAST costs 60 % less to process than JSON (50–100 µs against 10–20 µs a message, in Python)',
-    ratios.map(({ statement, ratio, low, high }) => ({
-      statement,
-      measured: `${percent(1 - ratio)} less (${percent(1 - high)} to ${percent(1 - low)})`,
-      holds: high <= 1 - COST_SAVED ? true : low > 1 - COST_SAVED ? false : null,
-    })),
-    note,
+/** @param contaminatedBy why the times cannot be believed; sizes can be on any machine */
+export function judgeCosts(
+  ratios: readonly CostRatio[],
+  note: string,
+  contaminatedBy: readonly string[] = [],
+): ClaimVerdict {
+  const parts = ratios.map(
+    (ratio): ClaimPart => ({
+      statement: `${ratio.statement} costs ${percent(COST_SAVED)} less`,
+      measured: `${percent(1 - ratio.ratio)} less (${percent(1 - ratio.high)} to ${percent(1 - ratio.low)})`,
+      holds: atMost(ratio, 1 - COST_SAVED),
+    }),
   )
-}
-
-function conclude(id: ClaimVerdict['id'], claim: string, parts: readonly ClaimPart[], note: string): ClaimVerdict {
-  const holding = parts.filter(({ holds }) => holds === true).length
-  const failing = parts.filter(({ holds }) => holds === false).length
-  const verdict: Verdict =
-    holding === parts.length
-      ? 'holds'
-      : failing === parts.length
-        ? 'does not hold'
-        : holding + failing === 0
-          ? 'open'
-          : 'holds in part'
-  return { id, claim, verdict, parts, note }
+  const judgement = conclude(parts, note)
+  return {
+    id: 'fix-cost',
+    claim: 'FIX/FAST costs 60 % less to process than JSON (50–100 µs against 10–20 µs a message, in Python)',
+    ...(contaminatedBy.length > 0 ? contaminatedJudgement(judgement, contaminatedBy) : judgement),
+  }
 }
 
 function sizeOf(forms: { readonly [form: string]: Size }, form: string): Size {

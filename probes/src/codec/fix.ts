@@ -27,6 +27,7 @@ const MINUS = 45
 
 /** Longest text value written: the venue allows 64 characters in 11. */
 const TEXT_MAX = 64
+const TAG_MAX = 999_999
 /** Longest body read, bytes. */
 const BODY_MAX = 65_536
 const MS_PER_DAY = 86_400_000
@@ -40,6 +41,7 @@ const PRICE_PLACES = 4
 const COUNT_PLACES = 2
 
 const BEGIN = Buffer.from('8=FIXT.1.1\x019=', 'latin1')
+const BEGIN_SUM = BEGIN.reduce((sum, byte) => sum + byte, 0)
 /** The body begins here; `8=…|9=…|` is written before it once its length is known, five digits at most. */
 const BODY_AT = BEGIN.length + 6
 /** Five texts of 64 at most (both ends, two ids, the ticker), the rest of the longest message is under 500 bytes. */
@@ -392,9 +394,9 @@ export class FixReader {
       if (digit < 0 || digit > 9) throw new FixError('CHECKSUM', 10, 'the checksum is not three digits')
       stated = stated * 10 + digit
     }
-    let at = start
-    let sum = 0
-    for (; at < start + BEGIN.length || bytes[at] !== SOH; at++) sum += bytes[at] as number
+    let at = start + BEGIN.length
+    let sum = BEGIN_SUM
+    for (; bytes[at] !== SOH; at++) sum += bytes[at] as number
     this.#bytes = bytes
     this.#end = bodyEnd
     this.#sum = sum + SOH
@@ -412,22 +414,21 @@ export class FixReader {
         throw new FixError('CHECKSUM', 10, `the checksum is ${this.#sum & 0xff}, not ${this.#statedSum}`)
       return false
     }
-    let sum = this.#sum + EQUALS + SOH
-    let tag = 0
-    for (;;) {
-      const byte = bytes[at++] as number
-      if (byte === EQUALS) break
+    let byte = bytes[at++] as number
+    let tag = byte - ZERO
+    let sum = this.#sum + byte + EQUALS + SOH
+    if (tag < 1 || tag > 9) throw new FixError('TAG', 0, 'a field does not begin with a tag')
+    for (byte = bytes[at++] as number; byte !== EQUALS; byte = bytes[at++] as number) {
       const digit = byte - ZERO
-      if (digit < 0 || digit > 9 || (tag === 0 && digit === 0) || tag > 999_999)
-        throw new FixError('TAG', 0, 'a tag is not a number without leading zero')
+      if (digit < 0 || digit > 9) throw new FixError('TAG', 0, 'a tag is not a number')
       tag = tag * 10 + digit
       sum += byte
     }
-    if (tag === 0) throw new FixError('TAG', 0, 'a field has no tag')
+    if (tag > TAG_MAX) throw new FixError('TAG', 0, 'a tag has too many digits')
     this.tag = tag
     this.valueStart = at
     // The body ends in SOH, so this ends inside it.
-    for (let byte = bytes[at] as number; byte !== SOH; byte = bytes[++at] as number) sum += byte
+    for (byte = bytes[at] as number; byte !== SOH; byte = bytes[++at] as number) sum += byte
     if (at === this.valueStart) throw new FixError('VALUE', tag, 'the value is empty')
     this.valueEnd = at
     this.#sum = sum

@@ -51,7 +51,7 @@ export interface MeasureOptions {
   readonly seed: number
   /** Shortest batch, ms. */
   readonly batchMs?: number
-  /** Spent on each side before its batch is sized, ms. */
+  /** Spent on each side in each pass of the warm-up, ms. */
   readonly warmUpMs?: number
   /** ms; another clock in tests. */
   readonly now?: () => number
@@ -59,8 +59,10 @@ export interface MeasureOptions {
   readonly between?: (doneRatio: number) => Promise<boolean> | boolean
 }
 
-const DEFAULTS = { batchMs: 0.5, warmUpMs: 30 } as const
+const DEFAULTS = { batchMs: 0.5, warmUpMs: 15 } as const
 
+/** What a side compiles to depends on what the others have made of the code they share: all go round until it settles. */
+const WARM_UP_PASSES = 3
 /** Operations of a warm-up at least, however slow they are: V8 compiles what ran a few hundred times. */
 const WARM_UP_OPERATIONS_MIN = 3
 const SIZING_RUNS = 5
@@ -84,7 +86,11 @@ export async function measureRounds(sides: readonly Operation[], options: Measur
     ...options,
   }
   const random = createRandom(seed)
-  const batches = sides.map((side) => sizeBatch(side, warmUpMs, batchMs, now))
+  const warmed = sides.map(() => WARM_UP_OPERATIONS_MIN)
+  for (let pass = 0; pass < WARM_UP_PASSES; pass++)
+    for (const [index, side] of sides.entries())
+      warmed[index] = warmUp(side, warmed[index] as number, warmUpMs, batchMs, now)
+  const batches = sides.map((side, index) => sizeBatch(side, warmed[index] as number, batchMs, now))
   const figures: number[][] = sides.map(() => [])
   const order = sides.map((_, index) => index)
   for (let round = 0; round < rounds; round++) {
@@ -93,32 +99,36 @@ export async function measureRounds(sides: readonly Operation[], options: Measur
     for (const index of order) {
       const side = sides[index] as Operation
       const operations = batches[index] as number
-      const startedAtMs = now()
-      sink += side.run(operations)
-      const elapsedMs = now() - startedAtMs
-      figures[index]?.push((elapsedMs * 1e6) / operations)
+      figures[index]?.push((timeMs(side, operations, now) * 1e6) / operations)
     }
   }
   if (Number.isNaN(sink)) throw new Error('an operation returned no number')
   return figures
 }
 
-/** Warms a side up. @returns how many operations fill a batch */
-function sizeBatch(side: Operation, warmUpMs: number, batchMs: number, now: () => number): number {
-  let operations = WARM_UP_OPERATIONS_MIN
-  const run = () => {
-    const startedAtMs = now()
-    sink += side.run(operations)
-    return now() - startedAtMs
-  }
+/** @param operations to begin with @returns how many took about half a batch at the end */
+function warmUp(side: Operation, operations: number, warmUpMs: number, batchMs: number, now: () => number): number {
+  let count = operations
   for (let spentMs = 0; spentMs < warmUpMs; ) {
-    const elapsedMs = run()
+    const elapsedMs = timeMs(side, count, now)
     spentMs += elapsedMs
-    if (elapsedMs < batchMs / 2 && operations < BATCH_OPERATIONS_MAX) operations *= 2
+    if (elapsedMs < batchMs / 2 && count < BATCH_OPERATIONS_MAX) count *= 2
   }
+  return count
+}
+
+/** @returns how many operations fill a batch */
+function sizeBatch(side: Operation, operations: number, batchMs: number, now: () => number): number {
   // The fastest of a few: one that was held up would make every batch too short.
-  const elapsedMs = Math.max(Number.MIN_VALUE, Math.min(...Array.from({ length: SIZING_RUNS }, run)))
-  return Math.max(1, Math.min(BATCH_OPERATIONS_MAX, Math.ceil((operations * batchMs) / elapsedMs)))
+  const elapsedMs = Math.min(...Array.from({ length: SIZING_RUNS }, () => timeMs(side, operations, now)))
+  const needed = elapsedMs > 0 ? Math.ceil((operations * batchMs) / elapsedMs) : BATCH_OPERATIONS_MAX
+  return Math.max(1, Math.min(BATCH_OPERATIONS_MAX, needed))
+}
+
+function timeMs(side: Operation, operations: number, now: () => number): number {
+  const startedAtMs = now()
+  sink += side.run(operations)
+  return now() - startedAtMs
 }
 
 function shuffle(items: number[], random: () => number): void {

@@ -226,7 +226,7 @@ function addFix(add: Add, { orders, reports, updates }: MessageSet, peer: FixPee
   add(
     'jspurefix',
     'executionReport',
-    'scan',
+    'view',
     over(reportBytes, (bytes) => peer.parseView(bytes) & 1),
   )
   add('jspurefix', 'executionReport', 'decode', over(reportBytes, toObject))

@@ -136,6 +136,7 @@ export async function runCodec(options: CodecOptions): Promise<CodecResult> {
   const system = judgeControls(before, sampleControls(), durationNs)
   const [emptyFigures = [], once = [], again = [], twice = [], ...rest] = figures
   const positive = judgeControl(once, again, twice)
+  const contaminatedBy = [...system.contaminatedBy, ...positive.failures]
 
   const meter = createAllocationMeter()
   const measured = (side: (typeof sides)[number], sideFigures: readonly number[]): Measured => ({
@@ -190,7 +191,7 @@ export async function runCodec(options: CodecOptions): Promise<CodecResult> {
     signing: signingRows,
     claims: [
       judgeSizes(messages),
-      judgeCosts(costRatios(figuresOf, seed), costNote(rows, signingRows)),
+      judgeCosts(costRatios(figuresOf, seed), costNote(rows, signingRows), contaminatedBy),
       judgeOverhead(messages),
     ],
     targets: TARGETS.map(({ name, codec, message, operation, thresholdNs }) => {
@@ -198,8 +199,8 @@ export async function runCodec(options: CodecOptions): Promise<CodecResult> {
       return { name, thresholdNs, medianNs, ok: medianNs <= thresholdNs }
     }),
     notes: NOTES,
-    contaminated: system.contaminatedBy.length + positive.failures.length > 0,
-    controls: { ...system, contaminatedBy: [...system.contaminatedBy, ...positive.failures], positive },
+    contaminated: contaminatedBy.length > 0,
+    controls: { ...system, contaminatedBy, positive },
     environment,
   }
 }

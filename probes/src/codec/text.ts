@@ -50,7 +50,7 @@ export function codecText(result: CodecResult, stream: NodeJS.WriteStream): stri
     const colour = verdict === 'holds' ? 'green' : verdict === 'does not hold' ? 'red' : 'yellow'
     lines.push(`${style('bold', id)} ${style(colour, verdict)}: ${claim}`)
     for (const { statement, measured, holds } of parts)
-      lines.push(`  ${holds === null ? 'open' : holds ? 'yes ' : 'no  '}  ${statement.padEnd(52)} ${measured}`)
+      lines.push(`  ${holds === null ? 'open' : holds ? 'yes ' : 'no  '}  ${statement.padEnd(72)} ${measured}`)
     lines.push(style('dim', `  ${note}`))
   }
   lines.push('')

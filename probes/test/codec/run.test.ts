@@ -176,6 +176,11 @@ describe('verdicts on the claims', () => {
     assert.equal(verdict([0.5, 0.6]), 'does not hold')
     assert.equal(verdict([0.1, 0.2], [0.5, 0.6]), 'holds in part')
     assert.equal(verdict([0.1, 0.2], [0.3, 0.5]), 'holds in part')
+    const { verdict: contaminated, parts } = judgeCosts([{ statement: '', ratio: 0.2, low: 0.1, high: 0.3 }], '', [
+      'noise',
+    ])
+    assert.equal(contaminated, 'open')
+    assert.equal(parts[0]?.measured, '80 % less (70 % to 90 %)')
   })
 })
 

@@ -33,6 +33,7 @@ import {
   subtractIntegers,
   TYPE,
   toFastInteger,
+  ZERO_DECIMAL,
 } from './value.ts'
 
 export const FAST_LIMITS = {
@@ -49,7 +50,6 @@ const INTEGER_BYTES_MAX = 10
 /** Bytes whose 49 bits are exact in a double whatever the sign. */
 const DOUBLE_BYTES_MAX = 7
 
-const ZERO: FastDecimal = { exponent: 0, mantissa: 0 }
 const NO_BYTES = new Uint8Array(0)
 
 export class FastDecoder {
@@ -114,7 +114,7 @@ export class FastDecoder {
       templateId = this.#dictionary.implied(TEMPLATE_ID) as number
     }
     const { body } = templateOf(this.#templates, templateId)
-    const message = reuse?.templateId === templateId ? reuse : { templateId, values: [] }
+    const message = reuse?.templateId === templateId ? reuse : { templateId, values: body.blank.slice() }
     this.#fields(body, message.values)
     this.#closeMap()
     return message
@@ -137,7 +137,7 @@ export class FastDecoder {
           values[index] =
             instruction.optional && !this.#bit()
               ? undefined
-              : this.#segment(instruction.segment as Segment, (values[index] as FastValue[] | undefined) ?? [])
+              : this.#segment(instruction.segment as Segment, values[index] as FastValue[] | undefined)
           break
         default:
           values[index] = this.#inner(values[index] as FastMessage | undefined)
@@ -146,7 +146,8 @@ export class FastDecoder {
   }
 
   /** A segment inside a segment has a presence map of its own, if any of its instructions needs one. */
-  #segment(segment: Segment, values: FastValue[]): FastValue[] {
+  #segment(segment: Segment, reuse: FastValue[] | undefined): FastValue[] {
+    const values = reuse ?? segment.blank.slice()
     if (segment.mapBytes === 0) {
       this.#fields(segment, values)
       return values
@@ -184,7 +185,7 @@ export class FastDecoder {
     if (this.#elements > FAST_LIMITS.elements)
       throw new FastError('LIMIT', name, `the message has more than ${FAST_LIMITS.elements} elements`)
     const rows = reuse ?? []
-    for (let index = 0; index < length; index++) rows[index] = this.#segment(segment as Segment, rows[index] ?? [])
+    for (let index = 0; index < length; index++) rows[index] = this.#segment(segment as Segment, rows[index])
     rows.length = length
     return rows
   }
@@ -255,8 +256,12 @@ export class FastDecoder {
     const first = optional ? lessNull(this.#signed()) : this.#signed()
     if (first === undefined) return undefined
     let value: FastPrimitive
-    if (type === TYPE.decimal) {
-      const base = this.#dictionary.base(field, ZERO) as FastDecimal
+    if (type <= TYPE.uInt64) {
+      const sum = addIntegers(this.#dictionary.base(field, 0) as FastInteger, first)
+      if (!fits(sum, type)) throw new FastError('R4', name, `the sum with its delta does not fit ${typeName(type)}`)
+      value = sum
+    } else if (type === TYPE.decimal) {
+      const base = this.#dictionary.base(field, ZERO_DECIMAL) as FastDecimal
       const mantissa = addIntegers(base.mantissa, this.#signed())
       value = this.#decimal(addIntegers(base.exponent, first), mantissa, field)
     } else if (type === TYPE.ascii) {
@@ -265,16 +270,12 @@ export class FastDecoder {
       const part = this.#ascii(false, name) as string
       value = first < 0 ? part + base.slice(cut) : base.slice(0, base.length - cut) + part
       this.#checkLength(value.length, name)
-    } else if (type === TYPE.unicode || type === TYPE.byteVector) {
+    } else {
       const base = this.#baseBytes(field)
       const cut = cutOf(first, base.length, name)
       const part = this.#vector(false, name) as Uint8Array
       const kept = first < 0 ? base.subarray(cut) : base.subarray(0, base.length - cut)
       value = this.#joined(first < 0 ? [part, kept] : [kept, part], field)
-    } else {
-      const sum = addIntegers(this.#dictionary.base(field, 0) as FastInteger, first)
-      if (!fits(sum, type)) throw new FastError('R4', name, `the sum with its delta does not fit ${typeName(type)}`)
-      value = sum
     }
     this.#dictionary.assign(field, value)
     return value

@@ -28,9 +28,9 @@ import {
   type FastPrimitive,
   subtractIntegers,
   TYPE,
+  ZERO_DECIMAL,
 } from './value.ts'
 
-const ZERO: FastDecimal = { exponent: 0, mantissa: 0 }
 const NO_BYTES = new Uint8Array(0)
 
 /** Magnitude below which an integer is written with double arithmetic: 7 groups of 7 bits, one for the sign. */
@@ -233,7 +233,7 @@ export class FastEncoder {
       return
     }
     if (type === TYPE.decimal) {
-      const base = this.#dictionary.base(field, ZERO) as FastDecimal
+      const base = this.#dictionary.base(field, ZERO_DECIMAL) as FastDecimal
       const { exponent, mantissa } = value as FastDecimal
       this.#lead(exponent - base.exponent, optional)
       this.#signed(subtractIntegers(mantissa, base.mantissa))

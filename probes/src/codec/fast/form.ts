@@ -94,20 +94,17 @@ export function encodeNewOrder(order: NewOrder, encoder: FastEncoder, into: Uint
 }
 
 export function decodeNewOrder(decoder: FastDecoder, bytes: Uint8Array): NewOrder {
-  const [ticker, side, hundredths, ticks, timeInForce, prevention, id, postOnly, exchangeIndex] = valuesOf(
-    decoder.decode(bytes),
-    NEW_ORDER,
-  )
+  const values = valuesOf(decoder.decode(bytes), NEW_ORDER)
   return {
-    ticker: ticker as string,
-    side: side === 0 ? 'bid' : 'ask',
-    countHundredths: mantissa(hundredths),
-    priceTicks: mantissa(ticks),
-    timeInForce: oneOf(TIMES_IN_FORCE, timeInForce, 'TimeInForce'),
-    selfTradePrevention: oneOf(SELF_TRADE_PREVENTIONS, prevention, 'SelfTradePrevention'),
-    clientOrderId: uuidText(id, 'ClientOrderId'),
-    postOnly: postOnly !== 0,
-    exchangeIndex: exchangeIndex as number,
+    ticker: values[0] as string,
+    side: values[1] === 0 ? 'bid' : 'ask',
+    countHundredths: mantissa(values[2]),
+    priceTicks: mantissa(values[3]),
+    timeInForce: oneOf(TIMES_IN_FORCE, values[4], 'TimeInForce'),
+    selfTradePrevention: oneOf(SELF_TRADE_PREVENTIONS, values[5], 'SelfTradePrevention'),
+    clientOrderId: uuidText(values[6], 'ClientOrderId'),
+    postOnly: values[7] !== 0,
+    exchangeIndex: values[8] as number,
   }
 }
 
@@ -134,21 +131,18 @@ export function encodeExecutionReport(report: ExecutionReport, encoder: FastEnco
 }
 
 export function decodeExecutionReport(decoder: FastDecoder, bytes: Uint8Array): ExecutionReport {
-  const [orderId, clientOrderId, ticker, side, status, ticks, initial, filled, remaining, tsMs] = valuesOf(
-    decoder.decode(bytes),
-    EXECUTION_REPORT,
-  )
+  const values = valuesOf(decoder.decode(bytes), EXECUTION_REPORT)
   return {
-    orderId: uuidText(orderId, 'OrderId'),
-    clientOrderId: uuidText(clientOrderId, 'ClientOrderId'),
-    ticker: ticker as string,
-    side: side === 0 ? 'bid' : 'ask',
-    status: oneOf(ORDER_STATUSES, status, 'Status'),
-    priceTicks: mantissa(ticks),
-    countHundredths: mantissa(initial),
-    filledHundredths: mantissa(filled),
-    remainingHundredths: mantissa(remaining),
-    tsMs: safe(tsMs, 'Time'),
+    orderId: uuidText(values[0], 'OrderId'),
+    clientOrderId: uuidText(values[1], 'ClientOrderId'),
+    ticker: values[2] as string,
+    side: values[3] === 0 ? 'bid' : 'ask',
+    status: oneOf(ORDER_STATUSES, values[4], 'Status'),
+    priceTicks: mantissa(values[5]),
+    countHundredths: mantissa(values[6]),
+    filledHundredths: mantissa(values[7]),
+    remainingHundredths: mantissa(values[8]),
+    tsMs: safe(values[9], 'Time'),
   }
 }
 
@@ -171,14 +165,14 @@ export function encodeBookUpdate(update: BookUpdate, encoder: FastEncoder, into:
 }
 
 export function decodeBookUpdate(decoder: FastDecoder, bytes: Uint8Array): BookUpdate {
-  const [sequence, ticker, side, ticks, change, tsMs] = valuesOf(decoder.decode(bytes), BOOK_UPDATE)
+  const values = valuesOf(decoder.decode(bytes), BOOK_UPDATE)
   return {
-    sequence: safe(sequence, 'Sequence'),
-    ticker: ticker as string,
-    side: side === 0 ? 'yes' : 'no',
-    priceTicks: mantissa(ticks),
-    changeHundredths: mantissa(change),
-    tsMs: safe(tsMs, 'Time'),
+    sequence: safe(values[0], 'Sequence'),
+    ticker: values[1] as string,
+    side: values[2] === 0 ? 'yes' : 'no',
+    priceTicks: mantissa(values[3]),
+    changeHundredths: mantissa(values[4]),
+    tsMs: safe(values[5], 'Time'),
   }
 }
 
@@ -196,16 +190,16 @@ export function encodeBookBatch(batch: BookBatch, encoder: FastEncoder, into: Ui
 }
 
 export function decodeBookBatch(decoder: FastDecoder, bytes: Uint8Array): BookBatch {
-  const [sequence, ticker, tsMs, entries] = valuesOf(decoder.decode(bytes), BOOK_BATCH)
+  const values = valuesOf(decoder.decode(bytes), BOOK_BATCH)
   return {
-    sequence: safe(sequence, 'Sequence'),
-    ticker: ticker as string,
-    tsMs: safe(tsMs, 'Time'),
-    entries: (entries as FastValue[][]).map(
-      ([side, ticks, change]): BookEntry => ({
-        side: side === 0 ? 'yes' : 'no',
-        priceTicks: mantissa(ticks),
-        changeHundredths: mantissa(change),
+    sequence: safe(values[0], 'Sequence'),
+    ticker: values[1] as string,
+    tsMs: safe(values[2], 'Time'),
+    entries: (values[3] as FastValue[][]).map(
+      (row): BookEntry => ({
+        side: row[0] === 0 ? 'yes' : 'no',
+        priceTicks: mantissa(row[1]),
+        changeHundredths: mantissa(row[2]),
       }),
     ),
   }

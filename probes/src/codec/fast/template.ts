@@ -113,6 +113,8 @@ export interface Segment {
   readonly instructions: readonly Instruction[]
   /** Longest presence map it can have, bytes; 0 when it has none. */
   readonly mapBytes: number
+  /** As many absent values as instructions: copied, it is an array that never has to change its kind or grow. */
+  readonly blank: readonly FastValue[]
 }
 
 export interface Template {
@@ -220,7 +222,7 @@ class Compiler {
 
   #segment(instructions: Instruction[], extraBits = 0): Segment {
     const bits = extraBits + instructions.reduce((sum, instruction) => sum + bitsOf(instruction), 0)
-    return { instructions, mapBytes: Math.ceil(bits / 7) }
+    return { instructions, mapBytes: Math.ceil(bits / 7), blank: instructions.map(() => undefined) }
   }
 
   #field(definition: FieldDefinition, scope: Scope): Instruction {

@@ -15,6 +15,17 @@ export interface FastDecimal {
   readonly mantissa: FastInteger
 }
 
+/**
+ * V8 learns what kind of value a field holds; when a mantissa of another kind comes later, decimals made before are slow
+ * to read (measured: 130 ns instead of 2, for as long as the process ran). Both kinds here, first of all, settle it.
+ */
+const DECIMALS: readonly FastDecimal[] = [
+  { exponent: 0, mantissa: 2n ** 62n },
+  { exponent: 0, mantissa: 0 },
+]
+/** Base of a decimal's delta when there is no other (§6.3.7.2). */
+export const ZERO_DECIMAL = DECIMALS[1] as FastDecimal
+
 /** One value: integer, decimal, text, bytes; undefined when absent. */
 export type FastPrimitive = FastInteger | FastDecimal | string | Uint8Array
 
