@@ -112,8 +112,8 @@ function judgeCodec(id: string, body: SavedResult['body'] | undefined): Judgemen
   const claim = claims.find((entry) => entry.id === id)
   if (claim === undefined || !isList<ClaimPart>(claim.parts)) return notMeasured('codec')
   const judgement = conclude(claim.parts, claim.note ?? '')
-  // Bytes are counted, not timed: no neighbour changes them.
-  return id === 'fix-cost' ? settle(judgement, body) : judgement
+  // Bytes are counted, not timed: no neighbour changes them. The probe may have left its parts open itself.
+  return id === 'fix-cost' && judgement.verdict !== 'open' ? settle(judgement, body) : judgement
 }
 
 /** Claimed of both ways around the kernel: 80 to 90 % less. */
@@ -128,7 +128,7 @@ function judgeBypass(id: 'bypass-onload' | 'bypass-dpdk', body: SavedResult['bod
   const limitNs = id === 'bypass-onload' ? ONLOAD_NS : DPDK_NS
   const own = rows.filter(({ path }) => typeof path === 'string' && path.startsWith(prefix))
   const measured = own.filter(({ status }) => status === 'measured')
-  const context = gains
+  const context = (body.contaminated === true ? [] : gains)
     .filter(
       ({ from, to, claimed }) => from === 'udp_blocking' && ['udp_spinning', 'af_xdp_generic'].includes(to) && claimed,
     )
@@ -138,7 +138,7 @@ function judgeBypass(id: 'bypass-onload' | 'bypass-dpdk', body: SavedResult['bod
     const why = own.find(({ reason }) => reason)?.reason
     return impossible(
       id === 'bypass-onload'
-        ? `${why ?? 'no row under Onload was asked for'}; it needs an AMD Solarflare NIC and its kernel modules: run it there with --preload onload.${instead}`
+        ? `${why ?? 'no row under Onload was asked for'}; where it is, run it with --preload onload.${instead}`
         : `${why ?? 'no DPDK row was asked for'}.${instead}`,
     )
   }
