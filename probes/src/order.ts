@@ -48,7 +48,7 @@ import { isGone, type Placed, PlacedOrders } from './order/placed.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { judgeBudget, type Measurement } from './result.ts'
 import { constantArrivals, type OpenLoop, openLoop, type Slot } from './schedule.ts'
-import { Tally } from './tally.ts'
+import { type Outcome, Tally } from './tally.ts'
 
 export interface OrderOptions extends CommonOptions, AccessOptions, LiveOptions {
   /** Cents. */
@@ -324,7 +324,6 @@ class OrderRun {
 
   /** One order from its place to its cancel. @param strict a failure ends the run. Rejects only then */
   async #order(slot: Slot, startedAtNs: number, place: Tally, cancel: Tally, strict: boolean): Promise<void> {
-    const { reporter } = this.#context
     const quote = this.#allowed()
     if (typeof quote === 'string') {
       if (strict && this.#endedBy === undefined && quote === 'band')
@@ -334,7 +333,7 @@ class OrderRun {
           EXIT.environment,
         )
       place.dropped(quote)
-      reporter.request('dropped')
+      this.#report(place, 'dropped')
       return
     }
     const index = ++this.#sent
@@ -395,7 +394,7 @@ class OrderRun {
       ['place_ack', ackNs],
     ])
     reporter.up(true)
-    reporter.request('ok')
+    this.#report(tally, 'ok')
     const seenMs = await this.#sightOf(watch.placed)
     const seenNs = seenMs === undefined ? undefined : Math.max(0, ns(seenMs) - ns(instants.sentMs))
     if (seenNs !== undefined) tally.phase('place_seen', seenNs)
@@ -433,7 +432,7 @@ class OrderRun {
         ['write', serviceNs - signNs - ackNs],
         ['cancel_ack', ackNs],
       ])
-    if (!isFirst) reporter.request('ok')
+    if (!isFirst) this.#report(tally, 'ok')
     const seenMs = await this.#sightOf(watch.cancelled)
     const seenNs = seenMs === undefined ? undefined : Math.max(0, ns(seenMs) - ns(instants.sentMs))
     if (seenNs !== undefined) tally.phase('cancel_seen', seenNs)
@@ -496,8 +495,13 @@ class OrderRun {
     const { reporter } = this.#context
     const outcome = result.outcome === 'timeout' ? 'timeout' : 'error'
     tally.failed(outcome, result.error.code)
-    reporter.request(outcome)
+    this.#report(tally, outcome)
     reporter.up(false)
+  }
+
+  /** What is in no row, the warm-up, is not reported either. */
+  #report(tally: Tally, outcome: Outcome): void {
+    if (Object.values(this.#tallies).includes(tally)) this.#context.reporter.request(outcome)
   }
 
   #leftText(left: readonly string[]): string {
