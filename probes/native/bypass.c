@@ -10,6 +10,7 @@
  * The default topology is two network namespaces and a veth pair, gone with the processes; with --device, --address,
  * --peer and --peer-mac it is a real NIC, and `bypass serve` on the peer. Open loop: message i is due
  * at start + i * interval; `response` runs from then, `service` from the actual send. One message is in flight.
+ * --unconnected: udp_blocking and udp_spinning name their peer with every message, as sockperf does.
  * Needs gcc and the kernel's headers, nothing else. Exit: 0 done, 2 bad flag, 3 the machine does not allow it.
  */
 #define _GNU_SOURCE
@@ -71,7 +72,7 @@ struct flags {
   /* A real network; device NULL means our own veth pair. */
   const char *device, *address, *peer;
   uint8_t mac[6], peer_mac[6];
-  int round, rounds, count, warmup, interval_ns, client_cpu, server_cpu, loopback;
+  int round, rounds, count, warmup, interval_ns, client_cpu, server_cpu, loopback, unconnected;
 };
 
 static struct flags flags = {.paths = NULL,
@@ -119,14 +120,15 @@ struct answer {
 };
 
 static struct endpoint endpoint_of(enum role role, uint16_t port) {
-  if (flags.device) return (struct endpoint){role, flags.device, flags.address, flags.peer, flags.mac, flags.peer_mac, port};
+  if (flags.device)
+    return (struct endpoint){role, flags.device, flags.address, flags.peer, flags.mac, flags.peer_mac, port, flags.unconnected};
   if (flags.loopback) {
     const char *self = role == CLIENT ? "127.0.0.1" : "127.0.0.2", *peer = role == CLIENT ? "127.0.0.2" : "127.0.0.1";
-    return (struct endpoint){role, "lo", self, peer, CLIENT_MAC, SERVER_MAC, port};
+    return (struct endpoint){role, "lo", self, peer, CLIENT_MAC, SERVER_MAC, port, flags.unconnected};
   }
   return role == CLIENT
-             ? (struct endpoint){role, CLIENT_DEVICE, CLIENT_ADDRESS, SERVER_ADDRESS, CLIENT_MAC, SERVER_MAC, port}
-             : (struct endpoint){role, SERVER_DEVICE, SERVER_ADDRESS, CLIENT_ADDRESS, SERVER_MAC, CLIENT_MAC, port};
+             ? (struct endpoint){role, CLIENT_DEVICE, CLIENT_ADDRESS, SERVER_ADDRESS, CLIENT_MAC, SERVER_MAC, port, flags.unconnected}
+             : (struct endpoint){role, SERVER_DEVICE, SERVER_ADDRESS, CLIENT_ADDRESS, SERVER_MAC, CLIENT_MAC, port, flags.unconnected};
 }
 
 static int ended(int control) {
@@ -599,8 +601,8 @@ static void parse(int argc, char **argv) {
   const char *peer_mac = NULL;
   for (int i = 2; i < argc; i++) {
     const char *flag = argv[i];
-    if (!strcmp(flag, "--loopback")) {
-      flags.loopback = 1;
+    if (!strcmp(flag, "--loopback") || !strcmp(flag, "--unconnected")) {
+      *(flag[2] == 'l' ? &flags.loopback : &flags.unconnected) = 1;
       continue;
     }
     const char *value = i + 1 < argc ? argv[++i] : NULL;

@@ -17,6 +17,7 @@ struct endpoint {
   const char *address, *peer_address;
   const uint8_t *mac, *peer_mac;
   uint16_t port;
+  int unconnected; /* UDP names its peer with every message, as servers of many peers do: a route lookup each */
 };
 
 struct transport {

@@ -32,6 +32,7 @@ struct socket_transport {
   struct transport base;
   int epoll;
   int stream; /* TCP: messages are of a fixed size, so a length is not needed */
+  struct sockaddr_in peer; /* of an unconnected UDP socket */
 };
 
 static int fail(char *reason, size_t size, const char *what) {
@@ -50,7 +51,8 @@ int udp_socket(const struct endpoint *end, char *reason, size_t size) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fail(reason, size, "UDP socket");
   struct sockaddr_in self = ipv4(end->address, end->port), peer = ipv4(end->peer_address, end->port);
-  if (bind(fd, (struct sockaddr *)&self, sizeof self) || connect(fd, (struct sockaddr *)&peer, sizeof peer)) {
+  if (bind(fd, (struct sockaddr *)&self, sizeof self) ||
+      (!end->unconnected && connect(fd, (struct sockaddr *)&peer, sizeof peer))) {
     int result = fail(reason, size, "UDP bind");
     close(fd);
     return result;
@@ -146,6 +148,18 @@ static void busy_poll_proof(struct transport *t, char *reason, size_t size) {
   else snprintf(t->effective_mode, sizeof t->effective_mode, "busy-poll %d us, NAPI id %u", BUSY_POLL_US, napi);
 }
 
+static int socket_send_to(struct transport *t, const void *message, size_t size) {
+  const struct socket_transport *s = (const struct socket_transport *)t;
+  return sendto(t->fd, message, size, MSG_NOSIGNAL, (const struct sockaddr *)&s->peer, sizeof s->peer) == (ssize_t)size ? 0 : -errno;
+}
+
+/* A UDP transport of an endpoint that may be unconnected. */
+static void name_peer(struct transport *t, const struct endpoint *end) {
+  if (!end->unconnected) return;
+  ((struct socket_transport *)t)->peer = ipv4(end->peer_address, end->port);
+  t->send = socket_send_to;
+}
+
 static int socket_open(struct transport **out, int fd, int stream, const char *mode) {
   if (fd < 0) return fd;
   struct socket_transport *s = calloc(1, sizeof *s);
@@ -163,7 +177,9 @@ static int socket_open(struct transport **out, int fd, int stream, const char *m
 }
 
 int open_udp_blocking(struct transport **out, const struct endpoint *end, char *reason, size_t size) {
-  return socket_open(out, udp_socket(end, reason, size), 0, "blocking recv");
+  int result = socket_open(out, udp_socket(end, reason, size), 0, "blocking recv");
+  if (!result) name_peer(*out, end);
+  return result;
 }
 
 int open_udp_epoll(struct transport **out, const struct endpoint *end, char *reason, size_t size) {
@@ -181,8 +197,10 @@ int open_udp_epoll(struct transport **out, const struct endpoint *end, char *rea
 
 int open_udp_spinning(struct transport **out, const struct endpoint *end, char *reason, size_t size) {
   int result = socket_open(out, udp_socket(end, reason, size), 0, "recv MSG_DONTWAIT in a loop");
-  if (!result) (*out)->receive = receive_spinning;
-  return result;
+  if (result) return result;
+  (*out)->receive = receive_spinning;
+  name_peer(*out, end);
+  return 0;
 }
 
 int open_udp_busy_poll(struct transport **out, const struct endpoint *end, char *reason, size_t size) {
