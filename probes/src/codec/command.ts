@@ -7,7 +7,7 @@ import { runCodec } from './run.ts'
 import { codecText } from './text.ts'
 
 /** About what a round takes, ms; only for the progress bar. */
-const ROUND_MS = 80
+const ROUND_MS = 40
 
 interface Options {
   readonly rounds: number

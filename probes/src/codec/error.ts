@@ -43,9 +43,8 @@ export class FastError extends Error {
  * - `TAG`: a tag is no number, or came twice
  * - `VALUE`: a value is empty or not of its type
  * - `MISSING`: a tag the message needs is not there
- * - `SPACE`: the message does not fit its buffer
  */
-export type FixErrorCode = 'FRAME' | 'BODY_LENGTH' | 'CHECKSUM' | 'TAG' | 'VALUE' | 'MISSING' | 'SPACE'
+export type FixErrorCode = 'FRAME' | 'BODY_LENGTH' | 'CHECKSUM' | 'TAG' | 'VALUE' | 'MISSING'
 
 export class FixError extends Error {
   readonly code: FixErrorCode

@@ -557,7 +557,10 @@ export class FixReader {
   }
 }
 
-/** What a bot needs of an execution report at once: numbers, and where the ids lie. Filled again and again. */
+/**
+ * What a bot needs of an execution report at once: numbers, and where its own id lies. One object, filled again and
+ * again; what a report does not say is 0.
+ */
 export class ExecutionScan {
   sequence = 0
   /** Tag 39. */
@@ -574,6 +577,22 @@ export class ExecutionScan {
   /** Bytes of tag 11 in the message. */
   clientOrderIdStart = 0
   clientOrderIdEnd = 0
+
+  /** Nothing of an earlier report may be taken for this one's. */
+  clear(): void {
+    this.sequence = 0
+    this.status = 0
+    this.execType = 0
+    this.side = 0
+    this.priceTicks = 0
+    this.countHundredths = 0
+    this.filledHundredths = 0
+    this.remainingHundredths = 0
+    this.lastPriceTicks = 0
+    this.lastHundredths = 0
+    this.clientOrderIdStart = 0
+    this.clientOrderIdEnd = 0
+  }
 }
 
 /** Tags without which a report says nothing: 34, 39, 14, 151. One bit each. */
@@ -588,6 +607,7 @@ export function scanExecution(reader: FixReader, bytes: Buffer, start: number, e
   reader.open(bytes, start, end)
   if (reader.integer() !== 8 || reader.valueEnd - reader.valueStart !== 1)
     throw new FixError('VALUE', 35, 'not an execution report')
+  into.clear()
   let seen = 0
   while (reader.next()) {
     switch (reader.tag) {

@@ -111,6 +111,14 @@ function addRest(add: Add, { orders, reports, updates }: MessageSet, into: Buffe
     over(reportTexts, (bytes) => JSON.parse(bytes.toString()).sid),
   )
 
+  const answers = bytesOf(reports.map(rest.encodeAnswer))
+  add(
+    'rest',
+    'executionReport',
+    'decode answer',
+    over(answers, (bytes) => rest.decodeAnswer(bytes.toString()).tsMs),
+  )
+
   const updateTexts = bytesOf(updates.map(rest.encodeUpdate))
   const updateObjects = updates.map(rest.updateObject)
   add(

@@ -108,6 +108,16 @@ describe('reading FIX', () => {
     })
   })
 
+  it('leaves nothing of an earlier report in a scan', () => {
+    const scan = new ExecutionScan()
+    const full = framed('35=8|34=7|11=c|38=5|39=1|14=2|151=3|31=0.5|32=2|44=0.5|54=1|150=F|')
+    const bare = framed('35=8|34=8|39=4|14=0|151=0|')
+    scanExecution(reader, full, 0, full.length, scan)
+    assert.equal(scan.lastPriceTicks, 5_000)
+    scanExecution(reader, bare, 0, bare.length, scan)
+    assert.deepEqual({ ...scan }, { ...new ExecutionScan(), sequence: 8, status: 4 })
+  })
+
   it('reads the venue’s own example of an order', () => {
     const message = framed(
       '35=D|49=key|56=KalshiNR|34=2|52=20260801-12:00:00.000|11=c-1|38=10|40=2|44=0.5600|54=1|55=KXX-1|59=1|100=0|2964=1|',
