@@ -1,7 +1,7 @@
 /** `claims`: every claim with its verdict, from saved results or from probes run now. */
 import { EXIT, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
-import { collectEnvironment, environmentText } from '../environment.ts'
+import { collectEnvironment, type Environment, environmentText } from '../environment.ts'
 import { startProgress } from '../progress.ts'
 import { PRICE_FILE, readPrices } from '../route/price.ts'
 import { CLAIM_PROBES, CLAIMS, type Claim } from './catalogue.ts'
@@ -82,10 +82,18 @@ async function run(options: Options): Promise<number> {
   const text = json
     ? JSON.stringify({ claims, environment })
     : markdown
-      ? claimsMarkdown(claims, environmentText(environment))
+      ? claimsMarkdown(claims, machineOf(claims, environment))
       : claimsText(claims, process.stdout)
   process.stdout.write(`${text.trimEnd()}\n`)
   return EXIT.ok
+}
+
+/** Where the results are from: this machine in full, others by name. */
+function machineOf(claims: readonly JudgedClaim[], environment: Environment): string {
+  const others = new Set(
+    claims.map(({ of }) => of?.host ?? environment.host).filter((host) => host !== environment.host),
+  )
+  return [environmentText(environment), ...[...others].map((host) => `results of ${host}`)].join('; ')
 }
 
 async function runProbes(

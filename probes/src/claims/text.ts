@@ -27,11 +27,12 @@ const mark = ({ holds }: ClaimPart) => (holds === null ? '?' : holds ? '✓' : '
 export function claimsText(claims: readonly JudgedClaim[], stream: NodeJS.WriteStream): string {
   const style = (format: Parameters<typeof styleText>[0], text: string) => styleText(format, text, { stream })
   const lines: string[] = []
-  for (const { id, claim, figures, verdict, parts, note, command } of claims) {
+  for (const { id, claim, figures, verdict, parts, note, command, of } of claims) {
     lines.push(`${style('bold', id.padEnd(16))}${style(COLOUR[verdict], verdict)}`)
     lines.push(`  ${claim} (${figures === 'none' ? 'no figure' : figures})`)
     for (const part of parts) lines.push(`  ${mark(part)} ${part.statement}: ${part.measured}`)
     if (note !== '') lines.push(style('dim', `  ${note}`))
+    if (of !== null && parts.length > 0) lines.push(style('dim', `  of ${ofText(of)}`))
     if (command !== '') lines.push(style('dim', `  $ ${command}`))
   }
   lines.push('', `✓ holds, ✗ does not, ? open: the interval is on both sides of the figure, or nothing was measured`)
@@ -69,6 +70,11 @@ export function claimsMarkdown(claims: readonly JudgedClaim[], machine: string):
     if (note !== '') lines.push(...(parts.length > 0 ? [''] : []), `${capital(note)}${/[.!?]$/.test(note) ? '' : '.'}`)
   }
   return `${lines.join('\n').replaceAll('\n\n\n', '\n\n')}\n`
+}
+
+function ofText({ from, host, startedAtMs, contaminated }: NonNullable<JudgedClaim['of']>): string {
+  const at = startedAtMs === null ? null : new Date(startedAtMs).toISOString().slice(0, 16)
+  return [from, host, at, contaminated ? 'contaminated' : null].filter((fact) => fact !== null).join(', ')
 }
 
 function capital(text: string): string {

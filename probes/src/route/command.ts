@@ -105,8 +105,6 @@ async function run(
   const routes = file !== undefined ? readRoutes(file, prices) : url !== undefined ? [routeOf(url, options)] : []
   const slos = loadSlos(options.config ?? environment.config)
   if (serve) return serveRoutes(routes, options, slos, options.tokenFile ?? environment.tokenFile)
-  if (options.baseline !== undefined && options.import.length === 0 && !routes.some((r) => r.name === options.baseline))
-    throw new UserError('BASELINE_UNKNOWN', `--baseline is '${options.baseline}', no route of that name is given`)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
   const roundMs = Math.max(1, routes.length) * 2 * (options.count / options.rate) * 1000

@@ -9,7 +9,14 @@ import { hostname } from 'node:os'
 import { HistogramError, type LatencySummary, type Slos, summarize, UserError } from '@tickscope/contract'
 import { CLOCK, nowNs } from '../clock.ts'
 import { compareDifference, type Interval, meanInterval } from '../compare.ts'
-import { type ControlReport, type ControlSample, judgeControls, sampleControls, worstReasons } from '../controls.ts'
+import {
+  CONTROL_LIMITS,
+  type ControlReport,
+  type ControlSample,
+  judgeControls,
+  sampleControls,
+  worstReasons,
+} from '../controls.ts'
 import { collectEnvironment, type Environment } from '../environment.ts'
 import { readFlagFile } from '../flag.ts'
 import { SILENT_REPORTER } from '../reporter.ts'
@@ -155,6 +162,12 @@ export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
   const { rounds, routes, slos, signal, note, progress } = options
   const environment = collectEnvironment()
   const imported = options.imports.flatMap((file) => importResult(file, slos))
+  const names = [...routes, ...imported].map(({ name }) => name)
+  if (options.baseline !== undefined && !names.includes(options.baseline))
+    throw new UserError(
+      'BASELINE_UNKNOWN',
+      `--baseline is '${options.baseline}', none of the routes ${names.join(', ').slice(0, 500)}`,
+    )
   const startedAtMs = Date.now()
   const startedAtNs = nowNs()
   const lanes: Lane[] = routes.map((route) => ({
@@ -195,9 +208,9 @@ export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
     await Promise.all(lanes.map(({ vantage }) => vantage?.stop()))
   }
   const rows = [...lanes.map(laneRow), ...imported]
-  const contaminatedBy = worstReasons(controls)
   const all = new RouteTally(slos.api_rtt.thresholdNs)
   for (const { tally } of lanes) all.add(tally)
+  const contaminatedBy = [...worstReasons(controls), ...lateReasons(all)]
   const baseline = rows.find(({ name }) => name === options.baseline) ?? (rows[0] as RouteRow)
   const comparisons = rows
     .filter((row) => row !== baseline)
@@ -232,6 +245,12 @@ export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
     controls,
     environment,
   }
+}
+
+/** The probe itself was late, on whatever route. */
+function lateReasons({ series: { slip } }: RouteTally): string[] {
+  const p99Ns = slip.quantileNs(0.99)
+  return p99Ns > CONTROL_LIMITS.slipP99Ns ? [`the probe itself was ${(p99Ns / 1e6).toFixed(1)} ms late at p99`] : []
 }
 
 async function runRound(lane: Lane, note: (line: string) => void): Promise<void> {
@@ -324,7 +343,10 @@ function readEventAge(file: string | null): EventAge {
   const age = phases?.message_age
   if (age === undefined || age === null || !(age.count > 0))
     return skipped(`${file} has no message age: the feed probe gives none without a bound on the clocks' offset`)
-  const { count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs } = age
+  return measuredAge(age)
+}
+
+function measuredAge({ count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs }: LatencySummary): EventAge {
   return { status: 'measured', count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs }
 }
 
@@ -367,7 +389,7 @@ export function importResult(file: string, slos: Slos): RouteRow[] {
       vantage,
       eventAge:
         row.eventAge?.status === 'measured' && row.eventAge.count > 0
-          ? row.eventAge
+          ? measuredAge(row.eventAge)
           : { status: 'skipped', reason: 'none in the imported result' },
       usdPerMonth: typeof row.usdPerMonth === 'number' && row.usdPerMonth >= 0 ? row.usdPerMonth : null,
       imported: {

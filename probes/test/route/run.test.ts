@@ -212,6 +212,15 @@ describe('an imported result', () => {
   }
 })
 
+describe('a baseline', () => {
+  it('that is no route is refused before anything is measured', async () => {
+    await assert.rejects(
+      run([{ name: 'here', url: target.url }], { baseline: 'there' }),
+      (error) => error instanceof UserError && /--baseline is 'there', none of the routes here/.test(error.message),
+    )
+  })
+})
+
 describe('the command', () => {
   it('prints one object with --json and ends with 1 when a budget is broken', async () => {
     const file = fileOf('slow.json', [{ name: 'far', url: target.url, via: { injectDelayMs: 25 } }])
