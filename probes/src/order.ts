@@ -5,7 +5,7 @@
  * Orders leave on an open-loop schedule: one contract, post-only, a cent, far from the market (`order/limit.ts`). Each is
  * cancelled as soon as it was acknowledged and seen, or `--seen-timeout` has passed. Boundary user→user; in ns, of a place:
  *
- *   sign         probe's call to signed bytes             place_ack    bytes with the kernel to answer read
+ *   sign         limits checked, order signed          place_ack    bytes with the kernel to answer read
  *   write        to bytes with the kernel; on a new       place_seen   bytes with the kernel to the first word of it read
  *                connection this holds its set-up                      from the feed: `user_order` or `orderbook_delta`
  *
@@ -74,6 +74,7 @@ const STOP_GRACE_MS = 500
 /** How long what may rest is cancelled again and again. */
 const CANCEL_ALL_MS = 10_000
 const PROGRESS_MS = 500
+const RETRY_MS = 1_000
 const MARKETS_TRIED = 20
 
 export const orderProbe: LatencyProbe<OrderOptions> = {
@@ -183,9 +184,7 @@ class OrderRun {
     let left: readonly string[] = []
     let measured = false
     try {
-      this.#ticker = this.#options.ticker ?? (await this.#pickMarket(rest))
-      this.#orders = new PlacedOrders(rest, this.#ticker)
-      await this.#listen()
+      await this.#connect(rest)
       await this.#measure(rest)
       measured = true
     } finally {
@@ -196,6 +195,25 @@ class OrderRun {
       if (left.length > 0 && !measured) this.#context.note(this.#leftText(left))
     }
     return this.#measurement(left)
+  }
+
+  /** Resolves with a market and its book; a service tries until it has them or is stopped. */
+  async #connect(rest: Rest): Promise<void> {
+    const { serve, signal, note, reporter } = this.#context
+    for (;;) {
+      try {
+        this.#ticker = this.#options.ticker ?? (await this.#pickMarket(rest))
+        this.#orders = new PlacedOrders(rest, this.#ticker)
+        await this.#listen()
+        return
+      } catch (error) {
+        if (!serve) throw error
+        reporter.up(false)
+        note((error as Error).message)
+        await wait(RETRY_MS, undefined, { signal }).catch(() => {})
+        if (signal.aborted) return
+      }
+    }
   }
 
   async #pickMarket(rest: Rest): Promise<string> {
@@ -427,7 +445,7 @@ class OrderRun {
     // The row of the first order has the times of its place; of its cancel only what has a name of its own.
     if (isFirst) tally.phase('cancel_ack', ackNs)
     else
-      tally.ok(0, serviceNs, [
+      tally.ok(undefined, serviceNs, [
         ['sign', signNs],
         ['write', serviceNs - signNs - ackNs],
         ['cancel_ack', ackNs],

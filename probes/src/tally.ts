@@ -48,12 +48,15 @@ export class Tally {
     return this.sent + this.outcomes.dropped
   }
 
-  /** @param waitedNs for a connection, between slip and service: neither the probe's lateness nor the answer's time */
-  ok(slipNs: number, serviceNs: number, phases: Iterable<readonly [string, number]>, waitedNs = 0): void {
+  /**
+   * @param slipNs undefined for a request that had no schedule: its response is its service time
+   * @param waitedNs for a connection, between slip and service: neither the probe's lateness nor the answer's time
+   */
+  ok(slipNs: number | undefined, serviceNs: number, phases: Iterable<readonly [string, number]>, waitedNs = 0): void {
     this.outcomes.ok++
-    this.slip.record(slipNs)
+    if (slipNs !== undefined) this.slip.record(slipNs)
     this.service.record(serviceNs)
-    this.response.record(slipNs + waitedNs + serviceNs)
+    this.response.record((slipNs ?? 0) + waitedNs + serviceNs)
     for (const [phase, ns] of phases) this.phase(phase, ns)
   }
 

@@ -204,6 +204,17 @@ describe('the order probe', () => {
     assert.equal(ended.stderr.trimEnd().split('\n').length, 1, ended.stderr)
   })
 
+  it('runs on as a service while the venue is away, and ends when asked', async () => {
+    const [, , ...key] = calm.access
+    const service = startProbe(['order', '--url', 'http://127.0.0.1:1', ...key, '--ticker', 'T', '--serve'])
+    await service.line(/"ready"/)
+    await service.line(/cannot connect to ws:\/\/127\.0\.0\.1:1/)
+    service.child.kill('SIGTERM')
+    const ended = await service.finished
+    assert.equal(ended.code, 0, ended.stderr)
+    assert.equal(lastLine(ended).sent, 0)
+  })
+
   it('refuses to sign without a key', () => {
     assert.throws(
       () => orderProbe.run({ ...OPTIONS, url: 'demo', keyFile: '' } as OrderOptions, {} as ProbeContext),

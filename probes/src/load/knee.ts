@@ -12,14 +12,14 @@
  */
 import type { Tally } from '../tally.ts'
 
-export const ACHIEVED_MIN = 0.98
-export const P99_FACTOR = 3
-export const P99_FLOOR_NS = 5_000_000
+const ACHIEVED_MIN = 0.98
+const P99_FACTOR = 3
+const P99_FLOOR_NS = 5_000_000
 /** Share of late or dropped-as-late sends, and their lateness at p99, from which the probe is its own limit. */
 const LATE_MAX = 0.01
 const SLIP_P99_MAX_NS = 5_000_000
 
-export const KNEE_METHOD =
+const KNEE_METHOD =
   `first rate at which, twice in a row, fewer than ${ACHIEVED_MIN * 100} % of the offered requests a second are ` +
   `answered, or response p99 is over ${P99_FACTOR} times that of the lowest rate and ${P99_FLOOR_NS / 1e6} ms more`
 
