@@ -97,7 +97,7 @@ function judgePypy(rows: readonly RuntimeRow[], comparisons: readonly RuntimeCom
         holds: equal(),
       },
     ],
-    `claimed: ${PYPY_FACTOR.join('–')} times. In a hot loop; a process that sends a few orders a second stays cold, and its client share of an order (${formatNs(pypy.client?.p50Ns ?? 0)} p50 in PyPy, ${formatNs(cpython.client?.p50Ns ?? 0)} in CPython) is what a bot sees.`,
+    `Claimed: ${PYPY_FACTOR.join('–')} times. In a hot loop; a process that sends a few orders a second stays cold, and its client share of an order (${formatNs(pypy.client?.p50Ns ?? 0)} p50 in PyPy, ${formatNs(cpython.client?.p50Ns ?? 0)} in CPython) is what a bot sees.`,
   )
 }
 
