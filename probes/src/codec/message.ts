@@ -63,6 +63,39 @@ export interface BookBatch {
   readonly entries: readonly BookEntry[]
 }
 
+/**
+ * Messages of one kind share V8's knowledge of what their fields hold, whichever codec made them. When one codec's
+ * numbers are not small integers, another's objects get slow to make (measured: 0.7 µs instead of 0.4 for a FIX book
+ * update beside SBE), which would be no property of either. Large numbers here, first of all, settle it for all.
+ */
+const LARGE = 2 ** 40
+export const SETTLED: readonly [NewOrder, ExecutionReport, BookUpdate] = [
+  {
+    ticker: '',
+    side: 'bid',
+    countHundredths: LARGE,
+    priceTicks: LARGE,
+    timeInForce: 'fill_or_kill',
+    selfTradePrevention: 'maker',
+    clientOrderId: '',
+    postOnly: false,
+    exchangeIndex: 0,
+  },
+  {
+    orderId: '',
+    clientOrderId: '',
+    ticker: '',
+    side: 'bid',
+    status: 'resting',
+    priceTicks: LARGE,
+    countHundredths: LARGE,
+    filledHundredths: LARGE,
+    remainingHundredths: LARGE,
+    tsMs: LARGE,
+  },
+  { sequence: LARGE, ticker: '', side: 'yes', priceTicks: LARGE, changeHundredths: LARGE, tsMs: LARGE },
+]
+
 export interface MessageSet {
   readonly orders: readonly NewOrder[]
   readonly reports: readonly ExecutionReport[]
@@ -127,7 +160,8 @@ export function createMessages(count: number, seed = 1): MessageSet {
       priceTicks: price(),
       changeHundredths: (below(2) === 0 ? 1 : -1) * size(),
     })
-    updates.push({ sequence: index + 1, ticker: TICKER, tsMs, ...entry() })
+    const { side, priceTicks, changeHundredths } = entry()
+    updates.push({ sequence: index + 1, ticker: TICKER, side, priceTicks, changeHundredths, tsMs })
     // Nine changes make about 60 bytes of FAST.
     batches.push({ sequence: index + 1, ticker: TICKER, tsMs, entries: Array.from({ length: 9 }, entry) })
   }

@@ -52,12 +52,13 @@ export interface SigningRow extends Measured {
   readonly description: string
 }
 
-/** What a codec of this suite should do on an ordinary machine. Reported, never a reason to fail: time is the machine's. */
+/** What a codec of this suite should do on an ordinary, quiet machine. Never a reason to fail: time is the machine's. */
 export interface Target {
   readonly name: string
   readonly thresholdNs: number
   readonly medianNs: number
-  readonly ok: boolean
+  /** null when it was missed and the controls say that the machine may be why. */
+  readonly ok: boolean | null
 }
 
 export interface CodecResult {
@@ -88,7 +89,7 @@ const MESSAGES = 64
 
 const TARGETS = [
   {
-    name: 'FAST decode of a 60-byte market-data message',
+    name: 'FAST decode of a 60-byte market-data message to objects',
     codec: 'fast',
     message: 'bookBatch',
     operation: 'decode',
@@ -196,7 +197,7 @@ export async function runCodec(options: CodecOptions): Promise<CodecResult> {
     ],
     targets: TARGETS.map(({ name, codec, message, operation, thresholdNs }) => {
       const medianNs = timingOf(figuresOf(codec, message, operation), seed).median
-      return { name, thresholdNs, medianNs, ok: medianNs <= thresholdNs }
+      return { name, thresholdNs, medianNs, ok: medianNs <= thresholdNs || (contaminatedBy.length > 0 ? null : false) }
     }),
     notes: NOTES,
     contaminated: contaminatedBy.length > 0,

@@ -56,7 +56,7 @@ export function codecText(result: CodecResult, stream: NodeJS.WriteStream): stri
   lines.push('')
   for (const { name, thresholdNs, medianNs, ok } of targets)
     lines.push(
-      `target ${ok ? style('green', 'met') : style('yellow', 'not met')}: ${name} ${formatNs(medianNs)}, at most ${formatNs(thresholdNs)} wanted`,
+      `target ${ok === null ? style('yellow', 'open') : ok ? style('green', 'met') : style('yellow', 'not met')}: ${name} ${formatNs(medianNs)}, at most ${formatNs(thresholdNs)} wanted`,
     )
   const { twice, same } = controls.positive
   lines.push(
