@@ -298,9 +298,18 @@ class Column {
     const measured = this.service.count > 0
     const effectiveMode = this.#last?.loop ?? ''
     const inactive = kind === 'uvloop' && measured && effectiveMode !== 'uvloop'
+    const stopped = !measured && this.failure === undefined
     const reason =
-      missing?.reason ?? (inactive ? 'uvloop was asked for and asyncio ran' : measured ? undefined : this.failure)
-    const status = missing?.status ?? (inactive ? 'inactive' : measured ? 'measured' : 'unsupported')
+      missing?.reason ??
+      (inactive
+        ? 'uvloop was asked for and asyncio ran'
+        : stopped
+          ? 'the run was stopped before it'
+          : measured
+            ? undefined
+            : this.failure)
+    const status =
+      missing?.status ?? (inactive ? 'inactive' : measured ? 'measured' : stopped ? 'skipped' : 'unsupported')
     const summary = (histogram: LatencyHistogram) => (measured ? summarize(histogram) : null)
     const byRound = <Name extends string>(figures: ReadonlyMap<number, { [name in Name]: number }>, name: Name) =>
       Array.from({ length: rounds }, (_, round) => figures.get(round)?.[name] ?? null)

@@ -59,6 +59,11 @@ describe('a run of the runtimes', () => {
       rmSync(folder, { recursive: true })
     }
   })
+
+  it('that is stopped says of which runtimes it knows nothing', async () => {
+    const { rows } = await runRuntimes({ ...OPTIONS, kinds: ['node'], signal: AbortSignal.abort() })
+    assert.deepEqual([rows[0]?.status, rows[0]?.reason], ['skipped', 'the run was stopped before it'])
+  })
 })
 
 describe('the runtimes of a machine', () => {
