@@ -26,7 +26,7 @@ import { nativeProgram, nativeQuantileNs, runNative } from '../src/native.ts'
 const ROUNDS = Number(process.argv[2] ?? 11)
 const TOLERANCE = 0.1
 const PER_SECOND = 5_000
-const MESSAGES = 2_500
+const MESSAGES = 5_000
 const WAKES = 1_500
 const TIMEOUT_MS = 20_000
 /** cyclictest prints a line for each ns of its histogram. */
@@ -134,7 +134,7 @@ function sockperfP50(...mode: string[]): Promise<number> {
   const where = ['-i', FAR.address, '-p', `${SOCKPERF_PORT}`]
   const server = ['sockperf', 'server', ...where, '--cpu-affinity', SERVER_CPU, ...mode]
   return withServer(server, hexPort(SOCKPERF_PORT), async () => {
-    const shape = ['-m', '64', '-t', `${MESSAGES / PER_SECOND}`, '--mps', `${PER_SECOND}`, '--full-rtt']
+    const shape = ['-m', '64', '-t', `${Math.ceil(MESSAGES / PER_SECOND)}`, '--mps', `${PER_SECOND}`, '--full-rtt']
     const client = ['sockperf', 'ping-pong', ...where, ...shape, '--sender-affinity', CLIENT_CPU, ...mode]
     const output = must('ip', 'netns', 'exec', NEAR.namespace, ...client)
     const p50Us = Number(/percentile 50\.000 =\s*([\d.]+)/.exec(output)?.[1])

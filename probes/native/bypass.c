@@ -53,6 +53,8 @@ enum { PRELOAD_PORT = 19998 };
 enum { LOST_IN_A_ROW_MAX = 3, LOST_MAX = 10 };
 /* A path gets at least this many of its own round trips between two messages, so that the loop stays open. */
 enum { INTERVAL_ROUND_TRIPS = 3 };
+/* ... up to here: a starved machine must not make a run endless. */
+#define INTERVAL_MAX_NS MS
 
 const struct path PATHS[] = {
     {"udp_blocking", "blocking", open_udp_blocking},
@@ -287,6 +289,7 @@ static void run_client(struct transport *t, size_t payload, struct run *run) {
   memset(run, 0, sizeof *run);
   for (int i = 0; i < flags.warmup && !given_up(run); i++) counted(t, number++, payload, run, &sent_at);
   uint64_t enough = INTERVAL_ROUND_TRIPS * histogram_quantile(&run->service, 0.5);
+  if (enough > INTERVAL_MAX_NS) enough = INTERVAL_MAX_NS;
   memset(run, 0, sizeof *run);
   run->interval_ns = enough > (uint64_t)flags.interval_ns ? enough : (uint64_t)flags.interval_ns;
 

@@ -38,6 +38,8 @@ enum { MBUFS = 8191, DESCRIPTORS = 512, BURST = 8, PORT = 20000, PAYLOAD_MAX = 1
 enum { HEADERS = sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr) };
 #define LOST_NS 1000000000ull
 #define START_TIMEOUT_NS 5000000000ull
+/* Longest interval between messages of its own accord: a starved machine must not make a run endless. */
+#define INTERVAL_MAX_NS 1000000ull
 /* A driver that loses this many messages in a row, or in all, is given up: each costs LOST_NS. */
 enum { LOST_IN_A_ROW_MAX = 3, LOST_MAX = 10 };
 /* Where the EAL of root keeps its runtime files (dpdk/PREFIX). */
@@ -196,6 +198,7 @@ static int measure(void) {
   for (int i = 0; i < warmup && !given_up(&run); i++) counted(&run, number++, &sent_at);
   if (given_up(&run)) die(3, "messages were lost in the warm-up, one after the other", NULL);
   uint64_t enough = INTERVAL_ROUND_TRIPS * histogram_quantile(&run.service, 0.5);
+  if (enough > INTERVAL_MAX_NS) enough = INTERVAL_MAX_NS;
   uint64_t interval = enough > (uint64_t)interval_ns ? enough : (uint64_t)interval_ns, start = now_ns() + interval;
   memset(&run, 0, sizeof run);
   int sent = 0;

@@ -1,6 +1,6 @@
 /** One run of the ladder: builds what can be built, interleaves the rounds, and says why a row is missing. */
 import { availableParallelism } from 'node:os'
-import { EXIT, UserError } from '@tickscope/contract'
+import { UserError } from '@tickscope/contract'
 import { collectEnvironment, type Environment, parseCpuTicks, readText, stealRatio } from '../environment.ts'
 import { nativeProgram, runNative } from '../native.ts'
 import { judgeLadderControls, type LadderControl, sampleLadderControl } from './controls.ts'
@@ -64,11 +64,11 @@ export interface BypassResult {
 
 /**
  * What a run may take before it is killed: a start, the losses after which the programs themselves give a path up (10 of
- * 1 s), and per message three of the slowest round trips seen on a busy virtual machine.
+ * 1 s), and per message the longest interval they take of their own accord.
  */
 const START_MS = 10_000
 const LOSSES_MS = 10_000
-const MESSAGE_NS = 300_000
+const MESSAGE_NS = 1_000_000
 /** As the programs have it; part of the time a run takes, and stated with the result. */
 const WARM_UP = 2_000
 
@@ -125,8 +125,14 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
         signal,
         onLine: (line: LadderLine) => line.kind === 'ladder' && take(line),
       })
-      if (end.code !== 0 && !signal.aborted)
-        throw new UserError('LADDER_FAILED', end.said.replace(/^bypass: /, ''), end.code ?? EXIT.environment)
+      if (end.code !== 0 && end.code !== null && !signal.aborted)
+        throw new UserError('LADDER_FAILED', end.said.replace(/^bypass: /, ''), end.code)
+      // Killed for its time: what it did not reach is missing, what it measured stays.
+      if (end.code === null && !signal.aborted)
+        for (const path of kernelPaths)
+          for (const payload of payloads)
+            if (!lines.some((line) => line.path === path && line.payloadBytes === payload))
+              take(missing(path, payload, 'unsupported', end.said))
     }
     for (const driver of dpdk.drivers)
       for (const payload of payloads) await runDpdk(dpdk.program, driver, payload, common, options, take)
