@@ -46,7 +46,7 @@ def cryptography_signer(pem):
 LIBCRYPTO = ("libcrypto.so.3", "libcrypto.so.1.1")
 # EVP_PKEY_CTX_ctrl: commands and operation of <openssl/rsa.h> and <openssl/evp.h>
 EVP_PKEY_CTRL_RSA_PADDING, EVP_PKEY_CTRL_RSA_PSS_SALTLEN = 0x1001, 0x1002
-RSA_PKCS1_PSS_PADDING, EVP_PKEY_RSA, EVP_PKEY_ED25519 = 6, 6, 1087
+RSA_PKCS1_PSS_PADDING, EVP_PKEY_RSA = 6, 6
 
 
 def libcrypto_signer(pem):
