@@ -153,7 +153,7 @@ class FeedRun {
     const { signal, durationMs, measuring, progress, reporter } = this.#context
     const { environment, ca } = this.#access
     const { clockOffsetBound } = this.#options
-    this.#tickers = this.#options.tickers ?? (await this.#pickMarkets())
+    this.#tickers = this.#options.tickers ?? (await this.#findMarkets())
     if (clockOffsetBound === 'measure')
       this.#offset = await measureOffset(environment.restOrigin, this.#clock, { ca, signal })
     else if (clockOffsetBound !== undefined)
@@ -191,6 +191,22 @@ class FeedRun {
     const unfinishedMs = this.#silence.stop(performance.now())
     if (unfinishedMs !== undefined) this.#connection.phase('silent_gap', ns(unfinishedMs))
     return this.#measurement()
+  }
+
+  /** A service tries until it has markets or is stopped. */
+  async #findMarkets(): Promise<readonly string[]> {
+    const { serve, signal, note, reporter } = this.#context
+    for (;;) {
+      try {
+        return await this.#pickMarkets()
+      } catch (error) {
+        if (!serve) throw error
+        reporter.up(false)
+        note((error as Error).message)
+        await wait(RETRY_MS, undefined, { signal }).catch(() => {})
+        if (signal.aborted) return []
+      }
+    }
   }
 
   async #pickMarkets(): Promise<readonly string[]> {

@@ -66,7 +66,7 @@ const IN_FLIGHT_MAX = 900
 const STOP_GRACE_MS = 500
 const PROGRESS_MS = 500
 
-/** No venue offers HTTP/2 without TLS, and Node has no way to find out whether a server would. */
+/** HTTP/2 without TLS exists, but no venue offers it: a figure of it would compare with nothing. */
 const HTTP2_PLAIN = 'HTTP/2 is agreed on in the TLS handshake, and http:// has none'
 
 /** Phases of opening a connection, the same whatever the request on it is for. */

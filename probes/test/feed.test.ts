@@ -34,20 +34,43 @@ function measure(
   )
 }
 
+/** Starts the flow, and with it the clock of the faults, once the feed is there to see them. */
+function startWhenReady(simulator: Simulator): Pick<ProbeContext, 'reporter'> {
+  let isStarted = false
+  return {
+    reporter: {
+      ...SILENT_REPORTER,
+      up(isUp) {
+        if (isUp && !isStarted) void simulator.start()
+        isStarted ||= isUp
+      },
+    },
+  }
+}
+
 const phase = (run: Measurement, name: string) => run.rows[0]?.tally.phases.get(name)
 
-describe('the feed probe', () => {
-  const simulators: Simulator[] = []
-  const venue = async (...args: string[]) => {
-    const started = await startSimulator('--rate', '200', ...args)
-    simulators.push(started)
-    return started
-  }
-  after(async () => {
-    for (const simulator of simulators) await simulator.stop()
+const simulators: Simulator[] = []
+const venue = async (...args: string[]) => {
+  const started = await startSimulator('--rate', '200', ...args)
+  simulators.push(started)
+  return started
+}
+after(async () => {
+  for (const simulator of simulators) await simulator.stop()
+})
+
+// Each has a venue of its own and mostly waits.
+describe('the feed probe', { concurrency: 4 }, () => {
+  it('counts every message that was sent to it, once', async () => {
+    // Nothing is under way at the end: the venue has been silent for a while.
+    const paused = await venue('--fault', 'feed-stall@500ms+10m')
+    const run = await measure(paused, {}, { ...startWhenReady(paused), durationMs: 1_500 })
+    assert.equal(run.all.outcomes.ok, (await paused.stats()).ticksDelivered)
+    assert.equal(run.all.lost, 0)
   })
 
-  it('counts every message once, and shows no age without a bound on the clocks', async () => {
+  it('shows no age without a bound on the clocks', async () => {
     const calm = await venue()
     await calm.start()
     const ended = await runProbe(['feed', ...calm.access, '--for', '800ms', '--json'])
@@ -55,7 +78,7 @@ describe('the feed probe', () => {
     const result = lastLine(ended)
     assert.equal(result.probe, 'feed')
     assert.equal(result.boundary, 'user→user')
-    assert.equal(result.sent, (await calm.stats()).ticksDelivered)
+    assert.ok(result.sent > 0)
     assert.equal(result.lost, 0)
     const [feed, age] = result.rows
     assert.equal(feed.phases.connect.count, 1)
@@ -81,6 +104,68 @@ describe('the feed probe', () => {
     assert.ok(run.all.response.count > 0)
   })
 
+  it('counts what a gap in the sequence swallowed, and how long the books were not whole', async () => {
+    const gapped = await venue('--fault', 'feed-gap=3@100ms')
+    const run = await measure(gapped, {}, { ...startWhenReady(gapped), durationMs: 1_500 })
+    const details = run.details as { gaps: number; missing: number; books: { suspect: number; stale: unknown[] } }
+    assert.ok(details.gaps >= 1)
+    assert.equal(details.missing, 3 * details.gaps)
+    assert.equal(run.all.lost, details.missing)
+    assert.equal(run.all.reasons.get('MISSING'), details.missing)
+    assert.equal(phase(run, 'stale_book')?.count, details.books.suspect)
+    assert.deepEqual(details.books.stale, [])
+  })
+
+  it('times a lost connection until every book is whole again', async () => {
+    const cut = await venue('--fault', 'disconnect@200ms+300ms')
+    const notes: string[] = []
+    const run = await measure(cut, {}, { ...startWhenReady(cut), durationMs: 2_500, note: (text) => notes.push(text) })
+    assert.ok((run.details as { reconnects: number }).reconnects >= 1)
+    assert.equal(phase(run, 'reconnect')?.count, 1)
+    assert.ok((phase(run, 'reconnect')?.maxNs as number) >= 250e6, 'refused for 300 ms')
+    assert.equal(phase(run, 'connect')?.count, 2)
+    assert.equal(phase(run, 'subscribe')?.count, 2)
+    assert.equal(run.all.lost, 0, 'a new connection counts anew')
+    assert.match(notes.at(-1) as string, /^the feed is back after \d+ ms$/)
+  })
+
+  it('runs on as a service while the venue is away, and ends when asked', async () => {
+    const calm = await venue()
+    const [, , ...key] = calm.access
+    for (const [tickers, said] of [
+      [['--tickers', 'T'], /cannot connect to ws:\/\/127\.0\.0\.1:1/],
+      [[], /GET \/trade-api\/v2\/markets at http:\/\/127\.0\.0\.1:1/],
+    ] as const) {
+      const service = startProbe(['feed', '--url', 'http://127.0.0.1:1', ...key, ...tickers, '--serve'])
+      await service.line(/"ready"/)
+      await service.line(said)
+      service.child.kill('SIGTERM')
+      const ended = await service.finished
+      assert.equal(ended.code, 0, ended.stderr)
+      assert.equal(lastLine(ended).event, 'summary')
+    }
+  })
+
+  it('refuses an unreachable venue and a wrong key in one sentence', async () => {
+    const calm = await venue()
+    const [, , , , ...keyFile] = calm.access
+    for (const url of ['http://127.0.0.1:1', calm.url]) {
+      const ended = await runProbe(['feed', '--url', url, '--key-id', 'other', ...keyFile, '--tickers', 'T'])
+      assert.equal(ended.code, 3)
+      assert.equal(ended.stderr.trimEnd().split('\n').length, 1, ended.stderr)
+    }
+  })
+
+  it('refuses flags that mean nothing for it', async () => {
+    const calm = await venue()
+    const refused = (options: Partial<FeedOptions>, serve: boolean) =>
+      assert.throws(() => measure(calm, options, { serve }), UserError)
+    refused({ rate: 5 }, false)
+    refused({ clockOffsetBound: 'measure' }, true)
+  })
+})
+
+describe('the offset of two clocks', () => {
   it('shows no age when messages come from further in the future than the bound allows', async () => {
     const calm = await venue()
     await calm.start()
@@ -97,89 +182,6 @@ describe('the feed probe', () => {
     }
   })
 
-  it('finds a feed that is silent for 500 ms within a second, while it lasts', async () => {
-    const stalled = await venue('--fault', 'feed-stall@300ms+1200ms')
-    const notes: { text: string; atMs: number }[] = []
-    const run = await measure(
-      stalled,
-      { silentAfter: 500 },
-      {
-        durationMs: 2_200,
-        measuring: () => void stalled.start(),
-        note: (text) => notes.push({ text, atMs: performance.now() }),
-      },
-    )
-    const { silent } = run.details as { silent: { count: number; gaps: { foundAfterMs: number; lengthMs: number }[] } }
-    assert.equal(silent.count, 1)
-    assert.ok((silent.gaps[0]?.foundAfterMs as number) >= 500)
-    assert.ok((silent.gaps[0]?.foundAfterMs as number) < 1_000)
-    assert.ok((silent.gaps[0]?.lengthMs as number) > 1_000)
-    assert.equal(phase(run, 'silent_gap')?.count, 1)
-    assert.match(notes[0]?.text as string, /^no market data for \d+ ms$/)
-    assert.match(notes[1]?.text as string, /^market data again after \d+ ms$/)
-    assert.equal(run.checks?.[0]?.ok, false)
-  })
-
-  it('counts what a gap in the sequence swallowed, and how long the books were not whole', async () => {
-    const gapped = await venue('--fault', 'feed-gap=3@100ms')
-    const run = await measure(gapped, {}, { measuring: () => void gapped.start(), durationMs: 1_500 })
-    const details = run.details as { gaps: number; missing: number; books: { suspect: number; stale: unknown[] } }
-    assert.ok(details.gaps >= 1)
-    assert.equal(details.missing, 3 * details.gaps)
-    assert.equal(run.all.lost, details.missing)
-    assert.equal(run.all.reasons.get('MISSING'), details.missing)
-    assert.equal(phase(run, 'stale_book')?.count, details.books.suspect)
-    assert.deepEqual(details.books.stale, [])
-  })
-
-  it('times a lost connection until every book is whole again', async () => {
-    const cut = await venue('--fault', 'disconnect@200ms+300ms')
-    const notes: string[] = []
-    const run = await measure(
-      cut,
-      {},
-      { measuring: () => void cut.start(), durationMs: 2_500, note: (text) => notes.push(text) },
-    )
-    assert.ok((run.details as { reconnects: number }).reconnects >= 1)
-    assert.equal(phase(run, 'reconnect')?.count, 1)
-    assert.ok((phase(run, 'reconnect')?.maxNs as number) >= 250e6, 'refused for 300 ms')
-    assert.equal(phase(run, 'connect')?.count, 2)
-    assert.equal(phase(run, 'subscribe')?.count, 2)
-    assert.equal(run.all.lost, 0, 'a new connection counts anew')
-    assert.match(notes.at(-1) as string, /^the feed is back after \d+ ms$/)
-  })
-
-  it('runs on as a service while the venue is away, and ends when asked', async () => {
-    const calm = await venue()
-    const [, , ...key] = calm.access
-    const service = startProbe(['feed', '--url', 'http://127.0.0.1:1', ...key, '--tickers', 'T', '--serve'])
-    await service.line(/"ready"/)
-    await service.line(/cannot connect to ws:\/\/127\.0\.0\.1:1/)
-    service.child.kill('SIGTERM')
-    const ended = await service.finished
-    assert.equal(ended.code, 0, ended.stderr)
-    assert.equal(lastLine(ended).event, 'summary')
-  })
-
-  it('refuses an unreachable venue and a wrong key in one sentence', async () => {
-    const calm = await venue()
-    const [, , , , ...keyFile] = calm.access
-    for (const url of ['http://127.0.0.1:1', calm.url]) {
-      const ended = await runProbe(['feed', '--url', url, '--key-id', 'other', ...keyFile, '--tickers', 'T'])
-      assert.equal(ended.code, 3)
-      assert.equal(ended.stderr.trimEnd().split('\n').length, 1, ended.stderr)
-    }
-  })
-
-  it('refuses flags that mean nothing for it', () => {
-    const refused = (options: Partial<FeedOptions>, serve: boolean) =>
-      assert.throws(() => measure(simulators[0] as Simulator, options, { serve }), UserError)
-    refused({ rate: 5 }, false)
-    refused({ clockOffsetBound: 'measure' }, true)
-  })
-})
-
-describe('the offset of two clocks', () => {
   it('lies in the interval of every answer, and so in their intersection', () => {
     const offsetMs = 1_234.5
     let known = { fromMs: Number.NEGATIVE_INFINITY, toMs: Number.POSITIVE_INFINITY }
@@ -243,6 +245,29 @@ describe('the offset of two clocks', () => {
 })
 
 describe('silence', () => {
+  it('finds a feed that is silent for 500 ms within a second, while it lasts', async () => {
+    const stalled = await venue('--fault', 'feed-stall@300ms+1200ms')
+    const notes: { text: string; atMs: number }[] = []
+    const run = await measure(
+      stalled,
+      { silentAfter: 500 },
+      {
+        durationMs: 2_200,
+        ...startWhenReady(stalled),
+        note: (text) => notes.push({ text, atMs: performance.now() }),
+      },
+    )
+    const { silent } = run.details as { silent: { count: number; gaps: { foundAfterMs: number; lengthMs: number }[] } }
+    assert.equal(silent.count, 1)
+    assert.ok((silent.gaps[0]?.foundAfterMs as number) >= 500)
+    assert.ok((silent.gaps[0]?.foundAfterMs as number) < 1_000)
+    assert.ok((silent.gaps[0]?.lengthMs as number) > 1_000)
+    assert.equal(phase(run, 'silent_gap')?.count, 1)
+    assert.match(notes[0]?.text as string, /^no market data for \d+ ms$/)
+    assert.match(notes[1]?.text as string, /^market data again after \d+ ms$/)
+    assert.equal(run.checks?.[0]?.ok, false)
+  })
+
   it('begins at its limit and is found by the next look', () => {
     const silence = new Silence(500)
     assert.equal(silence.look(10_000), undefined, 'before the first message nothing is missed')

@@ -124,45 +124,48 @@ describe('the order probe', () => {
     }
   })
 
-  it('tells a late acknowledgement from the order, which the feed shows on time', async () => {
-    const slow = await venue('--fault', 'api-delay=300ms@0s+10m')
-    await slow.start()
-    const run = await measure(slow, { rate: 8, warmUp: 0, timeout: 10_000 })
-    const { phases, response } = tallyOf(run, 'place')
-    assert.equal(response.count, 4)
-    assert.ok((phases.get('place_ack')?.quantileNs(0) as number) >= 300e6)
-    assert.ok((phases.get('place_seen')?.quantileNs(0) as number) < 300e6)
-    assert.equal(run.budgets[0]?.ok, false)
-    assert.equal(run.checks?.[0]?.ok, true)
-  })
+  // Each has a venue of its own and mostly waits.
+  describe('of a venue in trouble', { concurrency: 4 }, () => {
+    it('tells a late acknowledgement from the order, which the feed shows on time', async () => {
+      const slow = await venue('--fault', 'api-delay=300ms@0s+10m')
+      await slow.start()
+      const run = await measure(slow, { rate: 8, warmUp: 0, timeout: 10_000 })
+      const { phases, response } = tallyOf(run, 'place')
+      assert.equal(response.count, 4)
+      assert.ok((phases.get('place_ack')?.quantileNs(0) as number) >= 300e6)
+      assert.ok((phases.get('place_seen')?.quantileNs(0) as number) < 300e6)
+      assert.equal(run.budgets[0]?.ok, false)
+      assert.equal(run.checks?.[0]?.ok, true)
+    })
 
-  it('cancels what it could not cancel while the venue failed', async () => {
-    const failing = await venue('--fault', 'api-error=1@200ms+1500ms')
-    const run = await measure(failing, {}, { measuring: () => void failing.start(), durationMs: 600 })
-    const place = tallyOf(run, 'place')
-    assert.ok(place.lost > 0, 'the venue failed meanwhile')
-    assert.deepEqual(run.details?.leftResting, [])
-    assert.equal(await restingAt(failing), 0)
-    const { ordersAccepted, ordersRejected } = await failing.stats()
-    assert.equal(ordersAccepted + ordersRejected, run.details?.ordersSent)
-  })
+    it('cancels what it could not cancel while the venue failed', async () => {
+      const failing = await venue('--fault', 'api-error=1@200ms+1500ms')
+      const run = await measure(failing, {}, { measuring: () => void failing.start(), durationMs: 600 })
+      const place = tallyOf(run, 'place')
+      assert.ok(place.lost > 0, 'the venue failed meanwhile')
+      assert.deepEqual(run.details?.leftResting, [])
+      assert.equal(await restingAt(failing), 0)
+      const { ordersAccepted, ordersRejected } = await failing.stats()
+      assert.equal(ordersAccepted + ordersRejected, run.details?.ordersSent)
+    })
 
-  it('goes on without the word of a silent feed, and says how often it had none', async () => {
-    const silent = await venue('--fault', 'feed-stall@0s+1500ms')
-    const run = await measure(silent, { seenTimeout: 100, rate: 10 }, { measuring: () => void silent.start() })
-    assert.equal(tallyOf(run, 'place').outcomes.ok, 5)
-    const { seenBy } = run.details as { seenBy: { nothing: number } }
-    assert.ok(seenBy.nothing > 0)
-    assert.equal(await restingAt(silent), 0)
-  })
+    it('goes on without the word of a silent feed, and says how often it had none', async () => {
+      const silent = await venue('--fault', 'feed-stall@0s+1500ms')
+      const run = await measure(silent, { seenTimeout: 100, rate: 10 }, { measuring: () => void silent.start() })
+      assert.equal(tallyOf(run, 'place').outcomes.ok, 5)
+      const { seenBy } = run.details as { seenBy: { nothing: number } }
+      assert.ok(seenBy.nothing > 0)
+      assert.equal(await restingAt(silent), 0)
+    })
 
-  it('places nothing while its book is not whole', async () => {
-    const cut = await venue('--fault', 'disconnect@0s+10m')
-    const run = await measure(cut, {}, { measuring: () => void cut.start().then(() => {}), durationMs: 1_000 })
-    const { reasons, scheduled, sent } = tallyOf(run, 'place')
-    assert.equal(scheduled, 20)
-    assert.equal((reasons.get('DROPPED_BAND') ?? 0) + sent, 20)
-    assert.ok((reasons.get('DROPPED_BAND') ?? 0) >= 10)
+    it('places nothing while its book is not whole', async () => {
+      const cut = await venue('--fault', 'disconnect@0s+10m')
+      const run = await measure(cut, {}, { measuring: () => void cut.start().then(() => {}), durationMs: 1_000 })
+      const { reasons, scheduled, sent } = tallyOf(run, 'place')
+      assert.equal(scheduled, 20)
+      assert.equal((reasons.get('DROPPED_BAND') ?? 0) + sent, 20)
+      assert.ok((reasons.get('DROPPED_BAND') ?? 0) >= 10)
+    })
   })
 
   it('cancels all when it is interrupted, and still says what it measured', async () => {
