@@ -15,6 +15,7 @@ const ROUND_MS_PER_1000 = 1_200
 interface Options {
   readonly rounds: number
   readonly count: number
+  readonly warmUp: number
   readonly payloads: readonly number[]
   readonly intervalUs: number
   readonly paths?: readonly string[]
@@ -91,6 +92,7 @@ export function addBypassCommand(
     .description('What waiting, the kernel stack and bypassing it cost: one message over every path, interleaved.')
     .option('--rounds <n>', 'interleaved rounds; 5 make an interval worth reading', integerFlag('--rounds', 1, 1000), 5)
     .option('--count <n>', 'messages a path and round', integerFlag('--count', 10, 10_000_000), 20_000)
+    .option('--warm-up <n>', 'messages before them, thrown away', integerFlag('--warm-up', 10, 1_000_000), 2_000)
     .option(
       '--payloads <bytes>',
       'payload sizes, comma-separated: 200 is a FIX order, 830 a signed REST order',
@@ -148,6 +150,7 @@ async function run(options: Options, environment: BypassEnvironment): Promise<nu
     const settings: BypassOptions = {
       rounds: options.rounds,
       count: options.count,
+      warmUp: options.warmUp,
       payloads: options.payloads,
       intervalNs: options.intervalUs * 1000,
       ...(paths && { paths }),

@@ -24,6 +24,8 @@ import { runStamps, type Stamps } from './stamps.ts'
 export interface BypassOptions {
   readonly rounds: number
   readonly count: number
+  /** Messages of each path and round that are thrown away first. */
+  readonly warmUp: number
   readonly payloads: readonly number[]
   readonly intervalNs: number
   readonly paths?: readonly string[]
@@ -69,11 +71,9 @@ export interface BypassResult {
 const START_MS = 10_000
 const LOSSES_MS = 10_000
 const MESSAGE_NS = 1_000_000
-/** As the programs have it; part of the time a run takes, and stated with the result. */
-const WARM_UP = 2_000
 
-function timeoutMs({ count, intervalNs }: BypassOptions, paths: number): number {
-  return START_MS + paths * (LOSSES_MS + ((count + WARM_UP) * Math.max(MESSAGE_NS, intervalNs)) / 1e6)
+function timeoutMs({ count, warmUp, intervalNs }: BypassOptions, paths: number): number {
+  return START_MS + paths * (LOSSES_MS + ((count + warmUp) * Math.max(MESSAGE_NS, intervalNs)) / 1e6)
 }
 
 export async function runBypass(options: BypassOptions): Promise<BypassResult> {
@@ -92,7 +92,7 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
   const cpus = ['--client-cpu', `${options.clientCpu}`, '--server-cpu', `${options.serverCpu}`]
   const common = [
     ...cpus,
-    ...['--count', `${options.count}`, '--warmup', `${WARM_UP}`, '--interval-ns', `${options.intervalNs}`],
+    ...['--count', `${options.count}`, '--warmup', `${options.warmUp}`, '--interval-ns', `${options.intervalNs}`],
   ]
   const where = network
     ? ['--device', network.device, '--address', network.address, '--peer', network.peer, '--peer-mac', network.peerMac]
@@ -156,7 +156,7 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
         ? 'loopback'
         : 'two network namespaces and a veth pair',
     rounds,
-    warmUp: WARM_UP,
+    warmUp: options.warmUp,
     contaminated: contaminatedBy.length > 0,
     contaminatedBy,
     controls,

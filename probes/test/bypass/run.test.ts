@@ -40,7 +40,7 @@ const KERNEL = [
 ]
 const DPDK = ['dpdk_af_packet', 'dpdk_af_xdp', 'dpdk_memif']
 
-const bypass = (...args: string[]) => run(process.execPath, [PROBE, 'bypass', '--json', ...args])
+const bypass = (...args: string[]) => run(process.execPath, [PROBE, 'bypass', '--json', '--warm-up', '200', ...args])
 const rowOf = ({ rows }: BypassResult, path: string): LadderRow => {
   const row = rows.find((one) => one.path === path)
   assert.ok(row, `no row ${path}`)
