@@ -49,7 +49,8 @@ export interface RouteOptions extends RoundOptions {
 
 /** Absent is not zero: without a result of the feed probe nothing is known of the venue's own clock. */
 export type EventAge =
-  | ({ readonly status: 'measured' } & LatencySummary)
+  /** `uncertaintyNs`: how far the venue's clock and ours may be apart. */
+  | ({ readonly status: 'measured'; readonly uncertaintyNs: number | null } & LatencySummary)
   | { readonly status: 'skipped'; readonly reason: string }
 
 export interface RouteRow {
@@ -338,16 +339,23 @@ function readEventAge(file: string | null): EventAge {
   } catch (error) {
     return skipped(error instanceof UserError ? error.message : `${file} is not JSON`)
   }
-  const { probe, phases } = (json ?? {}) as { probe?: unknown; phases?: { message_age?: LatencySummary } }
+  const { probe, rows } = (json ?? {}) as { probe?: unknown; rows?: unknown }
   if (probe !== 'feed') return skipped(`${file} is no result of probe feed`)
+  const row = Array.isArray(rows) ? rows.find((entry: { name?: unknown } | null) => entry?.name === 'age') : undefined
+  const { phases, reason, uncertaintyNs } = (row ?? {}) as {
+    phases?: { message_age?: LatencySummary }
+    reason?: unknown
+    uncertaintyNs?: unknown
+  }
   const age = phases?.message_age
   if (age === undefined || age === null || !(age.count > 0))
-    return skipped(`${file} has no message age: the feed probe gives none without a bound on the clocks' offset`)
-  return measuredAge(age)
+    return skipped(`${file} has no message age: ${typeof reason === 'string' ? reason.slice(0, 256) : 'no row "age"'}`)
+  return measuredAge(age, uncertaintyNs)
 }
 
-function measuredAge({ count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs }: LatencySummary): EventAge {
-  return { status: 'measured', count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs }
+function measuredAge({ count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs }: LatencySummary, uncertainty: unknown): EventAge {
+  const uncertaintyNs = typeof uncertainty === 'number' ? uncertainty : null
+  return { status: 'measured', uncertaintyNs, count, p50Ns, p90Ns, p99Ns, p999Ns, maxNs }
 }
 
 /** @throws UserError `IMPORT_INVALID` */
@@ -389,7 +397,7 @@ export function importResult(file: string, slos: Slos): RouteRow[] {
       vantage,
       eventAge:
         row.eventAge?.status === 'measured' && row.eventAge.count > 0
-          ? measuredAge(row.eventAge)
+          ? measuredAge(row.eventAge, row.eventAge.uncertaintyNs)
           : { status: 'skipped', reason: 'none in the imported result' },
       usdPerMonth: typeof row.usdPerMonth === 'number' && row.usdPerMonth >= 0 ? row.usdPerMonth : null,
       imported: {

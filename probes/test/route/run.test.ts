@@ -177,8 +177,8 @@ describe('a route', () => {
   it('has the age of events of its feed result, and says when that has none', async () => {
     const age = { count: 9, p50Ns: 40e6, p90Ns: 41e6, p99Ns: 42e6, p999Ns: 42e6, maxNs: 42e6 }
     const feeds = [
-      fileOf('feed.json', { probe: 'feed', phases: { message_age: age } }),
-      fileOf('no-age.json', { probe: 'feed', phases: {} }),
+      fileOf('feed.json', { probe: 'feed', rows: [{ name: 'age', uncertaintyNs: 2e5, phases: { message_age: age } }] }),
+      fileOf('no-age.json', { probe: 'feed', rows: [{ name: 'age', reason: 'no bound on the clocks', phases: {} }] }),
       fileOf('http.json', { probe: 'http' }),
     ]
     const result = await run(
@@ -186,8 +186,8 @@ describe('a route', () => {
       { rounds: 1, count: 1 },
     )
     const [measured, none, other] = result.rows.map(({ eventAge }) => eventAge)
-    assert.deepEqual(measured, { status: 'measured', ...age })
-    assert.match(none?.status === 'skipped' ? none.reason : '', /without a bound on the clocks/)
+    assert.deepEqual(measured, { status: 'measured', uncertaintyNs: 2e5, ...age })
+    assert.match(none?.status === 'skipped' ? none.reason : '', /has no message age: no bound on the clocks/)
     assert.match(other?.status === 'skipped' ? other.reason : '', /no result of probe feed/)
   })
 })
