@@ -219,6 +219,7 @@ class LoadRun {
       ratePerSecond,
       tally,
       achievedPerSecond: answeredInTime / (durationMs / 1000),
+      short: tally.scheduled - answeredInTime,
       slipP99Ns: loop.slip.quantileNs(0.99),
     }
   }

@@ -1,7 +1,8 @@
 /**
  * What became of one population of requests: all sent the same way, all counted, their times in mergeable histograms.
  *
- * For each request with a good answer, in integer ns: response = slip + service, and service = the sum of its phases.
+ * For each request with a good answer, in integer ns: response = slip + service (plus what it waited for a connection, where
+ * a probe knows), and service = the sum of its phases.
  * Requests without a good answer are in no histogram, since a refused connection answers fast; they are counted, and
  * budgets are judged with them as over every limit.
  */

@@ -172,17 +172,16 @@ describe('the load probe', () => {
     assert.deepEqual([...run.all.reasons], [['TIMEOUT', 10]])
   })
 
-  it('finds the knee of a server with a known capacity, and ends there', async () => {
+  it('finds the knee of a server with a known capacity, and ends there', async (t) => {
     // 2 at a time for 20 ms each: 100 a second at most.
     const server = await answerer({ kind: 'slots', slots: 2, delayMs: 20 })
-    const run = await measure({ url: server.url, steps: [20, 200, 400] }, { durationMs: 2_000 })
-    const { knee } = run.details as { knee: { ratePerSecond: number; steadyPerSecond: number } }
-    assert.deepEqual([knee.steadyPerSecond, knee.ratePerSecond], [20, 200])
-    assert.deepEqual(
-      run.rows.map(({ mode }) => mode.name),
-      ['20/s', '200/s'],
-    )
-    assert.equal(run.headline, '20/s')
+    await holdsTwice(t, async () => {
+      const run = await measure({ url: server.url, steps: [20, 200, 400] }, { durationMs: 1_500 })
+      const { knee } = run.details as { knee: { ratePerSecond: number; steadyPerSecond: number; reason: string } }
+      const names = run.rows.map(({ mode }) => mode.name)
+      const holds = knee.ratePerSecond === 200 && names.join() === '20/s,200/s' && run.headline === '20/s'
+      return { holds, text: JSON.stringify(knee), run }
+    })
   })
 
   for (const [name, options, message] of [
@@ -228,7 +227,8 @@ describe('the knee', () => {
   const step = (ratePerSecond: number, p99Ms: number, achieved = ratePerSecond, slipP99Ms = 0): Step => {
     const tally = new Tally()
     for (let index = 0; index < 100; index++) tally.ok(0, p99Ms * 1e6, [])
-    return { ratePerSecond, tally, achievedPerSecond: achieved, slipP99Ns: slipP99Ms * 1e6 }
+    const short = ratePerSecond - achieved
+    return { ratePerSecond, tally, achievedPerSecond: achieved, short, slipP99Ns: slipP99Ms * 1e6 }
   }
   const kinds = async (rates: readonly number[], runs: readonly Step[]) => {
     const left = [...runs]
@@ -242,7 +242,8 @@ describe('the knee', () => {
   })
 
   it('is where answers come slower than requests, whatever their times', () => {
-    assert.equal(judgeStep(step(100, 10, 97), step(50, 10)).kind, 'departed')
+    assert.equal(judgeStep(step(100, 10, 96), step(50, 10)).kind, 'departed')
+    assert.equal(judgeStep(step(20, 10, 17), step(10, 10)).kind, 'steady', 'three of twenty may be one hiccup')
     assert.equal(judgeStep(step(100, 10, 98), step(50, 10)).kind, 'steady')
   })
 

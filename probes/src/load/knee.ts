@@ -4,7 +4,8 @@
  *
  * A step departs when one of these holds:
  * - answers come at less than `ACHIEVED_MIN` of the rate, counted over one step's length from its first answer on, so
- *   that the time an answer takes is not held against it
+ *   that the time an answer takes is not held against it, and more than `SHORT_MIN` are short: in a step of a few
+ *   requests one slow answer is a large share
  * - p99 of the response time (from the intended send) is more than `P99_FACTOR` times that of the lowest step and at
  *   least `P99_FLOOR_NS` more: below that a hiccup of the machine would do
  * A step that departs is run once more, and is the knee only when it departs again. A step the probe itself could not
@@ -13,6 +14,7 @@
 import type { Tally } from '../tally.ts'
 
 const ACHIEVED_MIN = 0.98
+const SHORT_MIN = 3
 const P99_FACTOR = 3
 const P99_FLOOR_NS = 5_000_000
 /** Share of late or dropped-as-late sends, and their lateness at p99, from which the probe is its own limit. */
@@ -29,6 +31,8 @@ export interface Step {
   readonly tally: Tally
   /** Good answers within one step's length from the first one, a second. */
   readonly achievedPerSecond: number
+  /** Requests of the schedule that were not answered well within it. */
+  readonly short: number
   /** Of every send, ns. */
   readonly slipP99Ns: number
 }
@@ -39,14 +43,14 @@ export type Verdict =
 
 /** @param lowest step with the lowest rate; a step is not compared with itself */
 export function judgeStep(step: Step, lowest: Step): Verdict {
-  const { tally, ratePerSecond, achievedPerSecond, slipP99Ns } = step
+  const { tally, ratePerSecond, achievedPerSecond, short, slipP99Ns } = step
   const late = tally.reasons.get('DROPPED_LATE') ?? 0
   if (late > tally.scheduled * LATE_MAX || slipP99Ns > SLIP_P99_MAX_NS)
     return {
       kind: 'probe_limited',
       reason: `the probe itself was late at ${ratePerSecond}/s: slip p99 ${ms(slipP99Ns)}, ${late} sends not started`,
     }
-  if (achievedPerSecond < ratePerSecond * ACHIEVED_MIN)
+  if (achievedPerSecond < ratePerSecond * ACHIEVED_MIN && short > SHORT_MIN)
     return { kind: 'departed', reason: `${+achievedPerSecond.toFixed(1)} answers a second of ${ratePerSecond} offered` }
   const p99Ns = tally.response.quantileNs(0.99)
   const baseNs = lowest.tally.response.quantileNs(0.99)
