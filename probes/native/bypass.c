@@ -504,13 +504,16 @@ static void *core_echo(void *unused) {
   return NULL;
 }
 
-/* Gaps between two clock reads of a thread that does nothing else: what the machine takes away from it. */
-static void hiccups(int cpu, struct histogram *gaps, uint64_t *stolen_ns, uint64_t *smallest_ns) {
+/*
+ * Gaps between two clock reads of a thread that does nothing else: what the machine takes away from it.
+ * @returns how long it looked: a stall across the end makes it longer than asked
+ */
+static uint64_t hiccups(int cpu, struct histogram *gaps, uint64_t *stolen_ns, uint64_t *smallest_ns) {
   pin(cpu);
   histogram_reset(gaps);
   *stolen_ns = 0;
   *smallest_ns = UINT64_MAX;
-  uint64_t last = now_ns(), end = last + HICCUP_MS * MS;
+  uint64_t start = now_ns(), last = start, end = start + HICCUP_MS * MS;
   while (last < end) {
     uint64_t now = now_ns(), gap = now - last;
     if (gap > 0 && gap < *smallest_ns) *smallest_ns = gap;
@@ -521,6 +524,7 @@ static void hiccups(int cpu, struct histogram *gaps, uint64_t *stolen_ns, uint64
     }
     last = now;
   }
+  return last - start;
 }
 
 static int controls(void) {
@@ -555,9 +559,8 @@ static int controls(void) {
   printf(",\"hiccups\":[");
   const int cpus[] = {flags.client_cpu, flags.server_cpu};
   for (int i = 0; i < 2 && (i == 0 || cpus[1] != cpus[0]); i++) {
-    uint64_t stolen, smallest;
-    hiccups(cpus[i], &gaps, &stolen, &smallest);
-    printf("%s{\"cpu\":%d,\"durationMs\":%d,\"stolenNs\":%llu,\"smallestGapNs\":%llu,", i ? "," : "", cpus[i], HICCUP_MS,
+    uint64_t stolen, smallest, looked = hiccups(cpus[i], &gaps, &stolen, &smallest);
+    printf("%s{\"cpu\":%d,\"durationNs\":%llu,\"stolenNs\":%llu,\"smallestGapNs\":%llu,", i ? "," : "", cpus[i], (unsigned long long)looked,
            (unsigned long long)stolen, (unsigned long long)smallest);
     histogram_print(stdout, "gaps", &gaps);
     putchar('}');

@@ -144,7 +144,8 @@ static int wake(void) {
 
 static int hiccups(void) {
   static struct histogram gaps;
-  uint64_t stolen = 0, smallest = UINT64_MAX, last = now_ns(), end = last + (uint64_t)flags.for_ms * 1000000ull;
+  uint64_t start = now_ns(), last = start, end = start + (uint64_t)flags.for_ms * 1000000ull;
+  uint64_t stolen = 0, smallest = UINT64_MAX;
   while (last < end) {
     uint64_t now = now_ns(), gap = now - last;
     if (gap > 0 && gap < smallest) smallest = gap;
@@ -155,8 +156,8 @@ static int hiccups(void) {
     last = now;
   }
   print_place("hiccups");
-  printf("\"durationMs\":%d,\"stolenNs\":%llu,\"smallestGapNs\":%llu,", flags.for_ms, (unsigned long long)stolen,
-         (unsigned long long)smallest);
+  printf("\"durationNs\":%llu,\"stolenNs\":%llu,\"smallestGapNs\":%llu,", (unsigned long long)(last - start),
+         (unsigned long long)stolen, (unsigned long long)smallest);
   histogram_print(stdout, "gaps", &gaps);
   printf("}\n");
   return 0;

@@ -15,7 +15,7 @@ interface ControlLine {
   readonly coreToCore: NativeHistogram
   readonly hiccups: readonly {
     readonly cpu: number
-    readonly durationMs: number
+    readonly durationNs: number
     readonly stolenNs: number
     readonly gaps: NativeHistogram
   }[]
@@ -56,9 +56,9 @@ export async function sampleLadderControl(
         clockStepNs,
         recordNs,
         coreToCoreP50Ns: coreToCore.count > 0 ? nativeQuantileNs(coreToCore, 0.5) : null,
-        hiccups: hiccups.map(({ cpu, durationMs, stolenNs, gaps }) => ({
+        hiccups: hiccups.map(({ cpu, durationNs, stolenNs, gaps }) => ({
           cpu,
-          stolenRatio: Math.round((stolenNs / (durationMs * 1e6)) * 1e4) / 1e4,
+          stolenRatio: Math.round((stolenNs / durationNs) * 1e4) / 1e4,
           p99Ns: nativeQuantileNs(gaps, 0.99),
           maxNs: nativeQuantileNs(gaps, 1),
         })),

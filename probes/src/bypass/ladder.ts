@@ -5,22 +5,16 @@
  * `dpdk`, only where libdpdk is; any preloaded stack by running `bypass` again under it. Each round visits every path,
  * so what the machine does to one it does to all, and comparisons pair rounds.
  */
-import { LatencyHistogram, type LatencySummary, summarize } from '@tickscope/contract'
+import { BYPASS_PATHS, LatencyHistogram, type LatencySummary, summarize } from '@tickscope/contract'
 import { compareRatio, type Gain } from '../compare.ts'
 import { mergeNative, type NativeHistogram, nativeQuantileNs } from '../native.ts'
 
-export const KERNEL_PATHS = [
-  'udp_blocking',
-  'udp_epoll',
-  'udp_spinning',
-  'udp_busy_poll',
-  'tcp_blocking',
-  'tcp_spinning',
-  'io_uring',
-  'af_xdp_generic',
-  'af_xdp_native',
-] as const
-export const DPDK_PATHS = ['dpdk_af_packet', 'dpdk_af_xdp', 'dpdk_memif'] as const
+type BypassPath = (typeof BYPASS_PATHS)[number]
+const isDpdk = (path: BypassPath) => path.startsWith('dpdk_')
+/** Paths of the program `bypass`. */
+export const KERNEL_PATHS: readonly BypassPath[] = BYPASS_PATHS.filter((path) => !isDpdk(path))
+/** Paths of the program `dpdk`. */
+export const DPDK_PATHS: readonly BypassPath[] = BYPASS_PATHS.filter(isDpdk)
 
 export type Status = 'measured' | 'inactive' | 'unsupported' | 'skipped'
 

@@ -79,7 +79,7 @@ export interface JitterResult {
 /** As `jitter hiccups` prints it. */
 interface HiccupLine {
   readonly kind: 'hiccups'
-  readonly durationMs: number
+  readonly durationNs: number
   readonly stolenNs: number
   readonly gaps: NativeHistogram
 }
@@ -127,7 +127,7 @@ export async function runJitter(options: JitterOptions): Promise<JitterResult> {
   const control = async () => {
     const line = await hiccups(program, cores.quiet, CONTROL_MS, signal)
     if (line === undefined) return
-    const stolenRatio = Math.round((line.stolenNs / (line.durationMs * 1e6)) * 1e4) / 1e4
+    const stolenRatio = Math.round((line.stolenNs / line.durationNs) * 1e4) / 1e4
     controls.push({ cpu: cores.quiet, stolenRatio, maxNs: fromNative(line.gaps).maxNs })
   }
   const coreRows: CoreRow[] = []
@@ -242,7 +242,7 @@ async function core(program: string, cpu: number, signal: AbortSignal): Promise<
     runQueueWaitPerWakeNs:
       line === undefined || line.runQueueWaitNs < 0 ? null : Math.round(line.runQueueWaitNs / line.count),
     hiccups: gaps === undefined ? null : summarize(fromNative(gaps.gaps)),
-    stolenRatio: gaps === undefined ? null : Math.round((gaps.stolenNs / (gaps.durationMs * 1e6)) * 1e4) / 1e4,
+    stolenRatio: gaps === undefined ? null : Math.round((gaps.stolenNs / gaps.durationNs) * 1e4) / 1e4,
     reason: line === undefined ? end.said : '',
   }
 }
