@@ -4,9 +4,16 @@
  * The committed configurations are those that docker compose mounts (its service names, its token files); `tickscope
  * start` renders its own for the ports of the run.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
-import { EXIT, loadSlos, runMain, type Slos, UserError } from '@tickscope/contract'
+import { resolve } from 'node:path'
+import {
+  checkGenerated,
+  EXIT,
+  type GeneratedFiles,
+  loadSlos,
+  runMain,
+  type Slos,
+  writeGenerated,
+} from '@tickscope/contract'
 import { Command, CommanderError } from 'commander'
 import { renderAlertmanager } from './alertmanager.ts'
 import { renderPrometheus } from './prometheus.ts'
@@ -15,7 +22,7 @@ import { type RuleOptions, renderRules } from './rules.ts'
 const FOLDER = resolve(import.meta.dirname, '..')
 
 /** Every generated file, by its path below the folder. */
-function generatedFiles(slos: Slos, options: RuleOptions): ReadonlyMap<string, string> {
+function generatedFiles(slos: Slos, options: RuleOptions): GeneratedFiles {
   return new Map([
     ['rules/tickscope.rules.yml', renderRules(slos, options)],
     ['alertmanager.yml', renderAlertmanager({ pagerUrl: 'http://pager:9095/page', pagerTokenFile: '/token/token' })],
@@ -29,14 +36,6 @@ function generatedFiles(slos: Slos, options: RuleOptions): ReadonlyMap<string, s
       }),
     ],
   ])
-}
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
 }
 
 async function main(): Promise<number> {
@@ -66,24 +65,8 @@ async function main(): Promise<number> {
     ...(flags.runbookBase !== undefined && { runbookBase: flags.runbookBase.replace(/\/+$/, '') }),
     ...(flags.dashboardUrl !== undefined && { dashboardUrl: flags.dashboardUrl }),
   })
-  for (const [name, text] of files) {
-    const path = join(flags.out, name)
-    if (flags.check) {
-      if (readOrEmpty(path) !== text)
-        throw new UserError('GENERATED_STALE', `${path} is not what its source says; run "npm run gen"`, EXIT.budget)
-      continue
-    }
-    try {
-      mkdirSync(dirname(path), { recursive: true })
-      writeFileSync(path, text)
-    } catch (error) {
-      throw new UserError(
-        'OUT_UNWRITABLE',
-        `${path} cannot be written: ${(error as NodeJS.ErrnoException).code}`,
-        EXIT.environment,
-      )
-    }
-  }
+  if (flags.check) checkGenerated(flags.out, files)
+  else writeGenerated(flags.out, files)
   return EXIT.ok
 }
 

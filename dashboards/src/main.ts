@@ -1,8 +1,16 @@
 /** Writes the generated files of this folder, or checks that the committed ones are fresh. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { EXIT, loadSlos, runMain, type Slos, UserError } from '@tickscope/contract'
+import {
+  checkGenerated,
+  EXIT,
+  type GeneratedFiles,
+  loadSlos,
+  runMain,
+  type Slos,
+  UserError,
+  writeGenerated,
+} from '@tickscope/contract'
 import { renderOverview } from './overview.ts'
 import { renderDatasources, renderProvider } from './provisioning.ts'
 
@@ -20,7 +28,7 @@ Options:
 `
 
 /** Every generated file, by its path below the folder; URLs and paths are those inside docker compose. */
-function generatedFiles(slos: Slos): ReadonlyMap<string, string> {
+function generatedFiles(slos: Slos): GeneratedFiles {
   return new Map([
     ['dashboards/tickscope-overview.json', renderOverview(slos)],
     [
@@ -47,38 +55,15 @@ function flagsOf(argv: readonly string[]) {
   }
 }
 
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
-}
-
 async function main(): Promise<number> {
   const flags = flagsOf(process.argv.slice(2))
   if (flags.help) {
     process.stdout.write(HELP)
     return EXIT.ok
   }
-  for (const [name, text] of generatedFiles(loadSlos(flags.config))) {
-    const path = join(flags.out, name)
-    if (flags.check) {
-      if (readOrEmpty(path) !== text)
-        throw new UserError('GENERATED_STALE', `${path} is not what its source says; run "npm run gen"`, EXIT.budget)
-      continue
-    }
-    try {
-      mkdirSync(dirname(path), { recursive: true })
-      writeFileSync(path, text)
-    } catch (error) {
-      throw new UserError(
-        'OUT_UNWRITABLE',
-        `${path} cannot be written: ${(error as NodeJS.ErrnoException).code}`,
-        EXIT.environment,
-      )
-    }
-  }
+  const files = generatedFiles(loadSlos(flags.config))
+  if (flags.check) checkGenerated(flags.out, files)
+  else writeGenerated(flags.out, files)
   return EXIT.ok
 }
 
