@@ -118,13 +118,12 @@ const PAIRS: readonly (readonly [from: string, to: string])[] = [
   ['quiet_pinned_slack', 'quiet_pinned_awake'],
   ['quiet_pinned', 'quiet_fifo'],
   ['quiet_pinned', 'quiet_spinning'],
-  ['quiet_unpinned', 'isolated_pinned'],
   ['noisy_unpinned', 'noisy_pinned_away'],
   ['noisy_unpinned', 'noisy_pinned_beside'],
   ['noisy_pinned_beside', 'noisy_fifo_beside'],
   ['crowded_unpinned', 'crowded_pinned'],
   ['crowded_unpinned', 'isolated_pinned'],
-  ['crowded_unpinned', 'quiet_pinned'],
+  ['crowded_unpinned', 'crowded_pinned_alone'],
   ['node_unpinned', 'node_pinned'],
   ['node_pinned', 'node_pinned_all'],
   ['node_unpinned', 'node_timer'],
@@ -172,7 +171,7 @@ const SURROUNDINGS: readonly (readonly [surrounding: string, from: string, to: s
   ['one busy core, pinned to the free one', 'noisy_unpinned', 'noisy_pinned_away'],
   ['all cores busy, pinned without isolation', 'crowded_unpinned', 'crowded_pinned'],
   ['all cores busy, pinned to a core isolated by the kernel', 'crowded_unpinned', 'isolated_pinned'],
-  ['all cores busy before, a pinned core left alone after', 'crowded_unpinned', 'quiet_pinned'],
+  ['all cores busy, pinned to a core the neighbours are kept off', 'crowded_unpinned', 'crowded_pinned_alone'],
   ['Node, one busy core, JavaScript thread pinned to the free one', 'node_noisy_unpinned', 'node_noisy_pinned_away'],
 ]
 

@@ -8,10 +8,9 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants } from 'node:fs'
-import { delimiter, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { findOnPath } from '@tickscope/contract'
 import { type NativeHistogram, runNative } from '../native.ts'
 
 /** One round of a row, as `jitter wake` and `node-wake.ts` print it. */
@@ -82,6 +81,7 @@ export function scenariosOf({ quiet, noisy, isolated, count }: Cores): Scenario[
   const node = { ...c, runtime: 'Node', sleep: 'atomics', pinned: 'js' } as const
   const beside: readonly Hog[] = [{ cpu: noisy, policy: 'other' }]
   const everywhere: readonly Hog[] = Array.from({ length: count }, () => ({ cpu: -1, policy: 'other' }))
+  const elsewhere: readonly Hog[] = everywhere.map((hog) => ({ ...hog, cpu: noisy }))
   const oneCore = noisy === quiet && 'this machine has one core for this process: there is no other to move to'
   const onlyIf = (reason: string | false) => (reason === false ? {} : { skipped: reason })
   const taskset = !tasksetPresent() && 'taskset is not on PATH: apt-get install util-linux'
@@ -109,8 +109,9 @@ export function scenariosOf({ quiet, noisy, isolated, count }: Cores): Scenario[
     {
       ...c,
       name: 'isolated_pinned',
-      requestedMode: 'pinned to an isolated core',
+      requestedMode: 'pinned to an isolated core, as many free neighbours as cores',
       cpu: isolatedCpu,
+      hogs: everywhere,
       ...onlyIf(
         isolatedCpu < 0 && 'the kernel isolates no core (/sys/devices/system/cpu/isolated is empty; isolcpus= sets it)',
       ),
@@ -158,6 +159,14 @@ export function scenariosOf({ quiet, noisy, isolated, count }: Cores): Scenario[
       requestedMode: `pinned to core ${quiet}, as many free neighbours as cores`,
       cpu: quiet,
       hogs: everywhere,
+    },
+    {
+      ...c,
+      name: 'crowded_pinned_alone',
+      requestedMode: `pinned to core ${quiet}, as many neighbours as cores, kept off it (pinned to core ${noisy})`,
+      cpu: quiet,
+      hogs: elsewhere,
+      ...onlyIf(oneCore),
     },
     { ...node, name: 'node_unpinned', requestedMode: 'Node, Atomics.wait, not pinned', cpu: -1 },
     {
@@ -291,12 +300,5 @@ async function startHog(program: string, { cpu, policy }: Hog, forMs: number, si
 
 /** @returns whether `taskset` (util-linux) is there, which pins a thread of a running Node */
 export function tasksetPresent(): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, 'taskset'), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
+  return findOnPath('taskset') !== undefined
 }

@@ -126,11 +126,29 @@ describe('the scenarios', () => {
       ({ name }) => name === 'isolated_pinned',
     )
     assert.deepEqual([isolated?.cpu, isolated?.skipped], [2, undefined])
+    assert.deepEqual(
+      isolated?.hogs.map(({ cpu }) => cpu),
+      [-1, -1, -1, -1],
+      'beside the same free neighbours as the row it is compared with',
+    )
+  })
+
+  it('keep as many neighbours as cores off the core of a thread that is pinned alone', () => {
+    const alone = scenariosOf({ quiet: 3, noisy: 0, isolated: [], count: 4 }).find(
+      ({ name }) => name === 'crowded_pinned_alone',
+    )
+    assert.equal(alone?.cpu, 3)
+    assert.deepEqual(
+      alone?.hogs.map(({ cpu }) => cpu),
+      [0, 0, 0, 0],
+    )
   })
 
   it('skip what needs a second core on a machine with one', () => {
-    const away = scenariosOf({ quiet: 0, noisy: 0, isolated: [], count: 1 }).filter(({ name }) => /away/.test(name))
-    assert.equal(away.length, 2)
+    const away = scenariosOf({ quiet: 0, noisy: 0, isolated: [], count: 1 }).filter(({ name }) =>
+      /away|alone/.test(name),
+    )
+    assert.equal(away.length, 3)
     for (const { skipped } of away) assert.match(skipped ?? '', /one core/)
   })
 })
