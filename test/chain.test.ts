@@ -4,16 +4,15 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { findOnPath } from '@tickscope/contract'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const RECORDING = join(ROOT, '../shared/data/kalshi-kxbtc15m-ws.jsonl.zst')
 const MEASURED_LATENCY = join(ROOT, '../shared/data/latency/kalshi-order-submit-latency.csv')
-const HAS_SERVERS = ['prometheus', 'prometheus-alertmanager|alertmanager'].every((names) =>
-  names.split('|').some((name) => (process.env.PATH ?? '').split(delimiter).some((dir) => existsSync(join(dir, name)))),
-)
+const HAS_SERVERS = [findOnPath('prometheus'), findOnPath('alertmanager', 'prometheus-alertmanager')].every(Boolean)
 
 // biome-ignore lint/suspicious/noExplicitAny: the summary is read as a script would read it
 type Summary = any

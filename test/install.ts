@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { findOnPath } from '@tickscope/contract'
 
 const PACKAGES = ['prometheus', 'prometheus-alertmanager']
 const COMMANDS = [['prometheus'], ['promtool'], ['alertmanager', 'prometheus-alertmanager'], ['amtool']]
@@ -15,8 +16,7 @@ const HOW_TO = `Real servers for those tests: apt-get install ${PACKAGES.join(' 
 const POLICY = '/usr/sbin/policy-rc.d'
 
 function missing(): string[] {
-  const onPath = (name: string) => spawnSync('sh', ['-c', `command -v ${name}`]).status === 0
-  return COMMANDS.filter((names) => !names.some(onPath)).map(([name]) => name as string)
+  return COMMANDS.filter((names) => findOnPath(...names) === undefined).map(([name]) => name as string)
 }
 
 /** @returns how to have what is still missing, or undefined when nothing is */

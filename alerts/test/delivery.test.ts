@@ -12,14 +12,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { ALERT_NAMES, bucketBoundsNs, DEFAULT_SLOS, leOf, PAGING } from '@tickscope/contract'
+import { ALERT_NAMES, bucketBoundsNs, DEFAULT_SLOS, findOnPath, leOf, PAGING } from '@tickscope/contract'
+import { skipWithout } from '../../contract/test/program.ts'
 import { renderAlertmanager, renderPrometheus, renderRules } from '../src/index.ts'
 import { type Pager, startPager } from '../src/pager/app.ts'
 import type { Incident } from '../src/pager/incidents.ts'
-import { findTool, skipWithout } from './tool.ts'
 
-const prometheus = findTool('prometheus')
-const alertmanager = findTool('alertmanager', 'prometheus-alertmanager')
+const prometheus = findOnPath('prometheus')
+const alertmanager = findOnPath('alertmanager', 'prometheus-alertmanager')
 
 /** A collector of two bots: each scrape finds ten more requests, of 1 ms, or of 40 ms while the bot is slow. */
 class Exporter {

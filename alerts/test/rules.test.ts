@@ -1,6 +1,6 @@
 /** What the generated rules say, file by file and name by name; what they do is in the promtool tests beside. */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,6 +10,7 @@ import {
   ALERT_NAMES,
   bucketBoundsNs,
   DEFAULT_SLOS,
+  findOnPath,
   leOf,
   METRICS,
   type MetricName,
@@ -22,6 +23,7 @@ import {
   SLO_IDS,
 } from '@tickscope/contract'
 import { parse, stringify } from 'yaml'
+import { runProgram, skipWithout } from '../../contract/test/program.ts'
 import {
   BURN_ALERT_NAMES,
   COLLECTOR_JOB,
@@ -31,19 +33,14 @@ import {
   renderRules,
   ruleGroups,
 } from '../src/index.ts'
-import { findTool, skipWithout } from './tool.ts'
 
 const FOLDER = join(import.meta.dirname, '..')
-const promtool = findTool('promtool')
-const amtool = findTool('amtool')
+const promtool = findOnPath('promtool')
+const amtool = findOnPath('amtool')
 const scratch = mkdtempSync(join(tmpdir(), 'tickscope-alerts-'))
 after(() => rmSync(scratch, { recursive: true }))
 
-function run(file: string, args: readonly string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(file, args, { cwd: FOLDER, encoding: 'utf8', timeout: 60_000 })
-  return { status, output: `${stdout}${stderr}` }
-}
-
+const run = (file: string, args: readonly string[]) => runProgram(file, args, { cwd: FOLDER })
 const generator = (...args: string[]) => run(process.execPath, ['src/main.ts', ...args])
 
 const rules = ruleGroups(DEFAULT_SLOS).flatMap((group) => group.rules)

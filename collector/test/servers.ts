@@ -1,10 +1,10 @@
 /** The real Prometheus and Alertmanager, where the machine has them; with CI=true it must. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants } from 'node:fs'
 import { createServer } from 'node:net'
-import { delimiter, join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { findOnPath } from '@tickscope/contract'
+import { runProgram } from '../../contract/test/program.ts'
 import { eventually } from './fixture.ts'
 
 /**
@@ -13,14 +13,8 @@ import { eventually } from './fixture.ts'
  * @throws when there is none and CI=true
  */
 export function programOrSkip(t: TestContext, ...names: readonly string[]): string | undefined {
-  for (const dir of (process.env.PATH ?? '').split(delimiter)) {
-    for (const name of names) {
-      try {
-        accessSync(join(dir, name), constants.X_OK)
-        return join(dir, name)
-      } catch {}
-    }
-  }
+  const path = findOnPath(...names)
+  if (path !== undefined) return path
   const reason = `${names[0]} is not on PATH (Debian: apt-get install prometheus prometheus-alertmanager)`
   if (process.env.CI === 'true') throw new Error(reason)
   t.skip(reason)
@@ -61,11 +55,6 @@ export async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM
 
 /** What `promtool check metrics` says; empty when it has nothing to complain about. */
 export function promtoolComplaints(promtool: string, metrics: string): string {
-  try {
-    execFileSync(promtool, ['check', 'metrics'], { input: metrics, stdio: ['pipe', 'pipe', 'pipe'] })
-    return ''
-  } catch (error) {
-    const { stdout, stderr } = error as { stdout: Buffer; stderr: Buffer }
-    return `${stdout}${stderr}` || 'promtool failed'
-  }
+  const { status, output } = runProgram(promtool, ['check', 'metrics'], { input: metrics })
+  return status === 0 ? '' : output || 'promtool failed'
 }

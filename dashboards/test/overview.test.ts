@@ -1,13 +1,13 @@
 /** The generated dashboard: fresh, complete, and asking only for what the collector exposes. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import {
   bucketBoundsNs,
   DEFAULT_SLOS,
+  findOnPath,
   leOf,
   METRIC_NAMES,
   METRICS,
@@ -19,12 +19,14 @@ import {
   quantileMetricName,
   RESOURCE_LABELS,
 } from '@tickscope/contract'
+import { runProgram, skipWithout } from '../../contract/test/program.ts'
 import { PROMETHEUS_UID, renderDatasources, renderOverview, TEMPO_UID } from '../src/index.ts'
 import { series } from '../src/query.ts'
 
 const FOLDER = join(import.meta.dirname, '..')
 const scratch = mkdtempSync(join(tmpdir(), 'tickscope-dashboards-'))
 after(() => rmSync(scratch, { recursive: true }))
+const promtool = findOnPath('promtool')
 
 interface PanelJson {
   readonly id: number
@@ -66,26 +68,7 @@ function panelOf(title: string): PanelJson {
   return found
 }
 
-const promtool = (process.env.PATH ?? '')
-  .split(delimiter)
-  .map((folder) => join(folder, 'promtool'))
-  .find((path) => {
-    try {
-      accessSync(path, constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
-
-function generator(...args: string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['src/main.ts', ...args], {
-    cwd: FOLDER,
-    encoding: 'utf8',
-    timeout: 60_000,
-  })
-  return { status, output: `${stdout}${stderr}` }
-}
+const generator = (...args: string[]) => runProgram(process.execPath, ['src/main.ts', ...args], { cwd: FOLDER })
 
 describe('the generated files', () => {
   it('are what their source says', () => {
@@ -281,7 +264,7 @@ describe('the queries', () => {
     }
   })
 
-  it('are PromQL', { skip: promtool === undefined && 'promtool is not on PATH' }, () => {
+  it('are PromQL', { skip: skipWithout({ promtool }) }, () => {
     const filled = queries.map(({ expr }) =>
       expr
         .replaceAll('$__rate_interval', '4s')
@@ -293,9 +276,9 @@ describe('the queries', () => {
     // JSON is YAML.
     const rules = filled.map((expr, i) => ({ record: `panel:query_${i}`, expr }))
     writeFileSync(path, JSON.stringify({ groups: [{ name: 'panels', rules }] }))
-    const { status, stdout, stderr } = spawnSync(promtool as string, ['check', 'rules', path], { encoding: 'utf8' })
-    assert.equal(status, 0, stdout + stderr)
-    assert.match(stdout, new RegExp(`${filled.length} rules found`))
+    const { status, output } = runProgram(promtool as string, ['check', 'rules', path])
+    assert.equal(status, 0, output)
+    assert.match(output, new RegExp(`${filled.length} rules found`))
   })
 
   it('cannot be built on a label their metric lacks', () => {

@@ -1,9 +1,8 @@
 /** Prometheus and Alertmanager, when they are on PATH: real servers, with the suite's rules, on loopback. */
 import { spawn } from 'node:child_process'
-import { accessSync, constants, openSync, readFileSync } from 'node:fs'
+import { openSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { delimiter, join } from 'node:path'
-import { EXIT, listenError, UserError } from '@tickscope/contract'
+import { EXIT, findOnPath, listenError, UserError } from '@tickscope/contract'
 import { stop } from './child.ts'
 
 const READY_TIMEOUT_MS = 20_000
@@ -11,22 +10,6 @@ const READY_TIMEOUT_MS = 20_000
 export const SERVERS_MISSING =
   'Prometheus or Alertmanager is not on PATH: pages go straight from the collector to the pager. ' +
   'On Debian: apt-get install prometheus prometheus-alertmanager'
-
-/** @returns the path of the first of `names` on PATH */
-export function findOnPath(...names: string[]): string | undefined {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    for (const name of names) {
-      const path = join(folder, name)
-      try {
-        accessSync(path, constants.X_OK)
-        return path
-      } catch {
-        // not there
-      }
-    }
-  }
-  return undefined
-}
 
 export interface Server {
   readonly name: string

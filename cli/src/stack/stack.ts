@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { renderAlertmanager, renderPrometheus, renderRules } from '@tickscope/alerts'
-import { EXIT, loadSlos, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, findOnPath, loadSlos, stopRequested, UserError } from '@tickscope/contract'
 import { type Child, startChild } from './child.ts'
 import {
   awayLine,
@@ -22,7 +22,7 @@ import {
   type RunSummary,
   summaryText,
 } from './report.ts'
-import { findOnPath, freePort, SERVERS_MISSING, type Server, startServer } from './server.ts'
+import { freePort, SERVERS_MISSING, type Server, startServer } from './server.ts'
 
 export interface StackOptions {
   /** Duration of the run, ms. */

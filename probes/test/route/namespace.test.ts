@@ -4,15 +4,15 @@ import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { DEFAULT_SLOS } from '@tickscope/contract'
+import { DEFAULT_SLOS, findOnPath } from '@tickscope/contract'
 import { PRICE_FILE, readPrices } from '../../src/route/price.ts'
 import { type Relay, startRelay } from '../../src/route/relay.ts'
 import { readRoutes } from '../../src/route/routes.ts'
 import { runRoutes } from '../../src/route/run.ts'
 import { startTarget, type Target } from '../target.ts'
 
-const onPath = (name: string) => spawnSync('sh', ['-c', `command -v ${name}`]).status === 0
-const CAN = ['ip', 'nsenter', 'unshare'].every(onPath) && spawnSync('unshare', ['-n', 'true']).status === 0
+const CAN =
+  ['ip', 'nsenter', 'unshare'].every((name) => findOnPath(name)) && spawnSync('unshare', ['-n', 'true']).status === 0
 const START_TIMEOUT_MS = 10_000
 /** The relays' own timers on a busy machine, beside the interval of the rounds, ns. */
 const RELAY_NS = 1e6
