@@ -11,7 +11,7 @@ import type { Command } from 'commander'
 import { addBypassCommand } from './bypass/command.ts'
 import { nowNs } from './clock.ts'
 import { addCodecCommand } from './codec/command.ts'
-import { type ControlSample, judgeControls, sampleControls } from './controls.ts'
+import { type ControlSample, judgeControls, sampleControls, watchControls } from './controls.ts'
 import { collectEnvironment } from './environment.ts'
 import { feedProbe } from './feed.ts'
 import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
@@ -128,6 +128,7 @@ async function runProbe<Options extends CommonOptions>(
   const note = (line: string) => process.stderr.write(`${probe.name}: ${line}\n`)
   const progress = startProgress(probe.name, durationMs)
   let before: ControlSample | undefined
+  let watch: ReturnType<typeof watchControls> | undefined
   let startedAtNs = nowNs()
   let startedAtMs = Date.now()
   const context: ProbeContext = {
@@ -137,7 +138,10 @@ async function runProbe<Options extends CommonOptions>(
     slos,
     reporter,
     measuring: () => {
-      if (!serve) before = sampleControls()
+      if (!serve) {
+        before = sampleControls()
+        watch = watchControls()
+      }
       startedAtNs = nowNs()
       startedAtMs = Date.now()
     },
@@ -155,6 +159,7 @@ async function runProbe<Options extends CommonOptions>(
     throw error
   }
   const durationNs = nowNs() - startedAtNs
+  const between = watch?.stop() ?? null
   progress.end()
   const after = before === undefined ? undefined : sampleControls()
   const acknowledged = await reporter.stop()
@@ -167,7 +172,7 @@ async function runProbe<Options extends CommonOptions>(
     startedAtMs,
     durationMs: Math.round(durationNs / 1e6),
     environment: fingerprint,
-    controls: judgeControls(before, after, durationNs, measurement.slip),
+    controls: judgeControls(before, after, durationNs, { slip: measurement.slip, between }),
   })
   process.stdout.write(`${options.json ? JSON.stringify(result) : resultText(result, process.stdout)}\n`)
   return [...result.budgets, ...result.checks].some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok

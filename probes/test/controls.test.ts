@@ -1,13 +1,24 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { describe, it } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { LatencyHistogram } from '@tickscope/contract'
-import { type ControlSample, judgeControls, sampleControls, worstReasons } from '../src/controls.ts'
+import {
+  type Between,
+  type ControlSample,
+  judgeControls,
+  sampleControls,
+  watchControls,
+  worstReasons,
+} from '../src/controls.ts'
 
 const QUIET: ControlSample = {
   atMs: 1_800_000_000_000,
   clockCostNs: 60,
   clockStepNs: 40,
   hiccups: { observedMs: 50, count: 10, p99Ns: 40_000, maxNs: 100_000, heldRatio: 0.02 },
+  coreToCoreNs: 110,
   cpuTicks: { total: 10_000, steal: 300 },
   runQueueWaitNs: 5_000_000,
 }
@@ -22,7 +33,7 @@ const RUN_NS = 10e9
 
 describe('the controls around a run', () => {
   it('find nothing when the machine stayed what it was', () => {
-    const report = judgeControls(QUIET, QUIET_LATER, RUN_NS, new LatencyHistogram())
+    const report = judgeControls(QUIET, QUIET_LATER, RUN_NS, { slip: new LatencyHistogram() })
     assert.deepEqual(report.contaminatedBy, [])
     assert.equal(report.stealRatio, 0.04)
     assert.equal(report.runQueueWaitRatio, 0.01)
@@ -32,6 +43,11 @@ describe('the controls around a run', () => {
     ['the hypervisor', { cpuTicks: { total: 12_000, steal: 700 } }, /^the hypervisor gave 20\.0 %/],
     ['waiting for a CPU', { runQueueWaitNs: 1_005_000_000 }, /^the probe's thread waited 10\.0 % of the run/],
     ['pauses', { hiccups: { ...QUIET.hiccups, heldRatio: 0.3 } }, /held up 30\.0 % of the time after the run/],
+    [
+      'cores further apart',
+      { coreToCoreNs: 40_000 },
+      /^a cache line took 110 ns to another core .* and 40000 ns after/,
+    ],
     ['another clock', { clockCostNs: 1_000 }, /^a clock read cost 60 ns before the run and 1000 ns after/],
   ] as const) {
     it(`name ${what} as what contaminated it`, () => {
@@ -45,11 +61,34 @@ describe('the controls around a run', () => {
     const slip = new LatencyHistogram()
     slip.record(1_000, 97)
     slip.record(8_000_000, 3)
-    assert.match(judgeControls(QUIET, QUIET_LATER, RUN_NS, slip).contaminatedBy[0] as string, /8\.0 ms late at p99/)
+    assert.match(judgeControls(QUIET, QUIET_LATER, RUN_NS, { slip }).contaminatedBy[0] as string, /8\.0 ms late at p99/)
+  })
+
+  it('name a single bad second, which an average would hide', () => {
+    const judged = (between: Between) => judgeControls(QUIET, QUIET_LATER, RUN_NS, { between }).contaminatedBy
+    assert.deepEqual(judged({ samples: 10, worstStealRatio: 0.2, worstRunQueueWaitRatio: 0.3 }), [])
+    assert.match(
+      judged({ samples: 10, worstStealRatio: 0.7, worstRunQueueWaitRatio: null }).join(),
+      /^in one second the hypervisor gave 70\.0 %/,
+    )
+    assert.match(
+      judged({ samples: 10, worstStealRatio: null, worstRunQueueWaitRatio: 0.8 }).join(),
+      /^in one second the probe's thread waited 80\.0 %/,
+    )
+  })
+
+  it('are watched once a second while a run goes on', async () => {
+    const none = watchControls()
+    assert.equal(none.stop(), null)
+    const watch = watchControls()
+    await delay(2_300)
+    const between = watch.stop()
+    assert.ok(between !== null && between.samples >= 1)
+    if (existsSync('/proc/thread-self/schedstat')) assert.ok((between.worstRunQueueWaitRatio ?? -1) >= 0)
   })
 
   it('say nothing of what the kernel does not count', () => {
-    const blind = { ...QUIET, cpuTicks: null, runQueueWaitNs: null }
+    const blind = { ...QUIET, coreToCoreNs: null, cpuTicks: null, runQueueWaitNs: null }
     const report = judgeControls(blind, QUIET_LATER, RUN_NS)
     assert.equal(report.stealRatio, null)
     assert.equal(report.runQueueWaitRatio, null)
@@ -72,6 +111,7 @@ describe('the controls around a run', () => {
   it('are measured on this machine', () => {
     const sample = sampleControls()
     assert.ok(sample.clockCostNs > 0 && sample.clockStepNs > 0)
+    if (availableParallelism() > 1) assert.ok((sample.coreToCoreNs ?? 0) > 10, `${sample.coreToCoreNs} ns`)
     assert.ok(sample.hiccups.observedMs >= 50)
     assert.ok(sample.hiccups.heldRatio >= 0 && sample.hiccups.heldRatio <= 1)
     assert.ok(sample.hiccups.count === 0 ? sample.hiccups.maxNs === 0 : sample.hiccups.maxNs > 10_000)

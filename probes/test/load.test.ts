@@ -59,7 +59,7 @@ async function holdsTwice(
     const before = sampleControls()
     const fromNs = nowNs()
     const { holds, text, run } = await attempt()
-    const { contaminatedBy } = judgeControls(before, sampleControls(), nowNs() - fromNs, run.slip)
+    const { contaminatedBy } = judgeControls(before, sampleControls(), nowNs() - fromNs, { slip: run.slip })
     if (holds) held++
     else if (contaminatedBy.length === 0) failures.push(text)
     else t.diagnostic(`contaminated (${contaminatedBy.join('; ')}): ${text}`)
