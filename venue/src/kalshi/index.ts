@@ -62,7 +62,6 @@ export {
   type CancelOrderResult,
   type CreateOrder,
   type CreateOrderResult,
-  encodeCancelOrderResult,
   encodeCreateOrder,
   type Fill,
   ORDER_STATUSES,

@@ -149,15 +149,6 @@ export interface CancelOrderResult {
   readonly tsMs: number
 }
 
-export function encodeCancelOrderResult(result: CancelOrderResult): string {
-  return JSON.stringify({
-    order_id: result.orderId,
-    client_order_id: result.clientOrderId,
-    reduced_by: formatCount(result.reducedByHundredths),
-    ts_ms: result.tsMs,
-  })
-}
-
 /** @throws WireError naming the field */
 export function parseCancelOrderResult(body: unknown): CancelOrderResult {
   const o = asObject(body, 'answer to cancel order')

@@ -7,14 +7,22 @@
  */
 import { formatDollars, MICROS_PER_TICK } from '../kalshi/decimal.ts'
 import { WireError } from '../kalshi/error.ts'
-import { type CreateOrder, encodeCancelOrderResult, parseCreateOrder } from '../kalshi/order.ts'
+import { type CreateOrder, parseCreateOrder } from '../kalshi/order.ts'
 import { REST_BASE_PATH } from '../kalshi/url.ts'
 import { epochMs } from './clock.ts'
 import { type Engine, type EngineMarket, Refusal, type RefusalCode } from './engine.ts'
 import type { CallKind } from './latency.ts'
 import type { Member } from './member.ts'
 import { capacities, DEFAULT_COST, ENDPOINT_COSTS, type Tier } from './ratelimit.ts'
-import { createdWire, marketWire, orderbookWire, positionValueMicros, positionWire, rfc3339 } from './wire.ts'
+import {
+  cancelledWire,
+  createdWire,
+  marketWire,
+  orderbookWire,
+  positionValueMicros,
+  positionWire,
+  rfc3339,
+} from './wire.ts'
 
 /** Shards of the exchange: default, combos, crypto, sports. */
 export const SHARDS = [0, 1, 2, 3] as const
@@ -324,15 +332,7 @@ function prepareCancel(engine: Engine, { member, params, query }: Call): Prepare
       try {
         if (!order || order.market.spec.exchangeIndex !== shard) throw new Refusal('not_found')
         const { reducedBy } = engine.cancel(account, orderId, epochMs())
-        return {
-          status: 200,
-          body: encodeCancelOrderResult({
-            orderId,
-            clientOrderId: order.clientOrderId,
-            reducedByHundredths: reducedBy,
-            tsMs: Math.floor(order.updatedAtMs),
-          }),
-        }
+        return json(200, cancelledWire(order, reducedBy))
       } catch (error) {
         return refused(error)
       }

@@ -349,3 +349,13 @@ export function createdWire(order: Order) {
     ts_ms: Math.floor(order.updatedAtMs),
   }
 }
+
+/** `DELETE` of an order, answered. @param reducedBy what was still resting and is not any more, hundredths */
+export function cancelledWire(order: Order, reducedBy: number) {
+  return {
+    ...(order.clientOrderId !== undefined && { client_order_id: order.clientOrderId }),
+    order_id: order.id,
+    reduced_by: formatCount(reducedBy),
+    ts_ms: Math.floor(order.updatedAtMs),
+  }
+}
