@@ -50,17 +50,24 @@ export function listenError(error: unknown, host: string, port: number): unknown
 /**
  * Runs a process: `UserError` becomes one sentence on stderr and its exit code; anything else is our mistake and
  * exits 70 with its message (its stack with `TICKSCOPE_DEBUG=1`).
+ *
+ * Nobody reading its lines any more (`| head`, a closed terminal) does not end it: there may be orders to cancel.
  */
 export async function runMain(name: string, main: () => Promise<number | undefined>): Promise<void> {
   const fail = (error: unknown) => {
     const user = error instanceof UserError
     const message = error instanceof Error ? error.message : String(error)
-    writeSync(2, `${name}: ${user ? message : `internal error: ${message}`}\n`)
-    if (process.env.TICKSCOPE_DEBUG === '1' && error instanceof Error) writeSync(2, `${error.stack}\n`)
+    say(`${name}: ${user ? message : `internal error: ${message}`}\n`)
+    if (process.env.TICKSCOPE_DEBUG === '1' && error instanceof Error) say(`${error.stack}\n`)
     process.exit(user ? error.exitCode : EXIT.internal)
   }
   process.on('uncaughtException', fail)
   process.on('unhandledRejection', fail)
+  process.stderr.on('error', () => {})
+  process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE' || code === 'EIO') return
+    fail(new UserError('STDOUT', `stdout cannot be written: ${message}`, EXIT.environment))
+  })
   try {
     process.exitCode = (await main()) ?? EXIT.ok
     // The pipe of a parent that asked by signal is still open; it must not keep the process alive.
@@ -70,18 +77,26 @@ export async function runMain(name: string, main: () => Promise<number | undefin
   }
 }
 
+function say(text: string): void {
+  try {
+    writeSync(2, text)
+  } catch {
+    // Nobody listens.
+  }
+}
+
 /** Writes one machine-readable line to stdout; a parent process reads these. Synchronous: a line is never cut off. */
 export function announce(line: { readonly event: 'ready' | 'summary'; readonly [field: string]: unknown }): void {
   writeSync(1, `${JSON.stringify(line)}\n`)
 }
 
 /**
- * Resolves when the process should stop: SIGINT, SIGTERM, or, under a parent that set `TICKSCOPE_CHILD=1`, the end of
+ * Resolves when the process should stop: SIGINT, SIGTERM, SIGHUP (its terminal was closed), or, under a parent that set `TICKSCOPE_CHILD=1`, the end of
  * stdin, so that a killed parent leaves nothing behind.
  */
 export function stopRequested(): Promise<string> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal))
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve(signal))
     if (process.env.TICKSCOPE_CHILD === '1') {
       process.stdin.resume()
       process.stdin.once('end', () => resolve('parent gone'))
