@@ -350,6 +350,8 @@ class OrderRun {
           `${this.#ticker} has no price ${this.#options.band} cents from a best bid now`,
           EXIT.environment,
         )
+      // The run is over: this order was never due.
+      if (quote === 'ended') return
       place.dropped(quote)
       this.#report(place, 'dropped')
       return

@@ -188,6 +188,8 @@ describe('the order probe', () => {
     const capped = await measure(calm, { maxOrders: 5 })
     assert.equal(capped.details?.ordersSent, 5)
     assert.match(String(capped.details?.endedBy), /^--max-orders 5 were sent$/)
+    const { scheduled, sent, reasons } = tallyOf(capped, 'place')
+    assert.deepEqual([scheduled, [...reasons]], [sent, []], 'a limit of the probe is no request the venue missed')
     const killFile = join(folder, 'kill')
     const killed = await measure(
       calm,
