@@ -1,7 +1,7 @@
-/** Durations as people type and read them: `250us`, `40ms`, `10s`, `5m`. */
+/** Durations as people type and read them: `500ns`, `250us`, `40ms`, `10s`, `5m`. */
 import { UserError } from './process.ts'
 
-const UNIT_MS = { us: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 3.6e6 } as const
+const UNIT_MS = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 3.6e6 } as const
 
 /**
  * @param what named in the error, e.g. `--for`
@@ -9,7 +9,7 @@ const UNIT_MS = { us: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 3.6e6 } as const
  * @throws UserError `DURATION_INVALID`
  */
 export function parseDurationMs(text: string, what: string): number {
-  const match = /^(\d+(?:\.\d+)?)(us|ms|s|m|h)$/.exec(text)
+  const match = /^(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)$/.exec(text)
   const ms = match ? Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS] : Number.NaN
   if (!(ms > 0 && ms <= 7 * 24 * 3.6e6))
     throw new UserError(

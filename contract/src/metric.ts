@@ -69,6 +69,10 @@ export const BYPASS_PATHS = [
   'dpdk_af_xdp',
   'dpdk_memif',
 ] as const
+/** Codecs, messages and operations as the codec probe names them. */
+export const CODECS = ['rest', 'json', 'fix', 'fix-map', 'fast', 'sbe', 'jspurefix'] as const
+export const CODEC_MESSAGES = ['order', 'executionReport', 'bookUpdate', 'bookBatch'] as const
+export const CODEC_OPERATIONS = ['encode', 'decode', 'decode answer', 'scan', 'view'] as const
 
 const definitions = {
   tickscope_ticks_total: {
@@ -187,6 +191,30 @@ const definitions = {
     unit: 'ratio',
     help: 'Time of a path as a share of the blocking kernel socket, set only where the interval excludes none.',
     labels: { path: BYPASS_PATHS, quantile: ['0.5'] },
+  },
+  tickscope_codec_operation_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    help: 'Time to encode or decode one message, by codec: the median of the last run.',
+    labels: { codec: CODECS, message: CODEC_MESSAGES, operation: CODEC_OPERATIONS },
+  },
+  tickscope_codec_signature_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    help: 'Time to sign one request or order, by scheme: the median of the last run.',
+    labels: { scheme: null },
+  },
+  tickscope_codec_message_bytes: {
+    type: 'gauge',
+    unit: 'bytes',
+    help: 'Median size of a message on the wire, headers and signature included, by form.',
+    labels: { form: null, message: CODEC_MESSAGES },
+  },
+  tickscope_runtime_order_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    help: 'One order against a simulated venue, by runtime: its own work, the wait, both, and from the intended send.',
+    labels: { runtime: null, part: ['client', 'io', 'service', 'total'] },
   },
   tickscope_collector_batches_total: {
     type: 'counter',

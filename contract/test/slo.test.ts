@@ -81,6 +81,7 @@ describe('the metric catalogue', () => {
 
 describe('durations', () => {
   it('are read with their unit and refused without', () => {
+    assert.equal(parseDurationMs('500ns', '--x'), 0.0005)
     assert.equal(parseDurationMs('250us', '--x'), 0.25)
     assert.equal(parseDurationMs('1.5s', '--x'), 1500)
     for (const text of ['40', '-1s', '0s', '1 s', '', '1e9h', '9999h']) {

@@ -21,6 +21,7 @@ import { feedRow } from './rows/feed.ts'
 import { nowRow } from './rows/now.ts'
 import { probeRow } from './rows/probe.ts'
 import { processRow } from './rows/process.ts'
+import { softwareRow } from './rows/software.ts'
 import { tickRow } from './rows/tick.ts'
 
 export const OVERVIEW_UID = 'tickscope-overview'
@@ -106,6 +107,7 @@ export function overviewDashboard(slos: Slos): Dashboard {
     ['Feed and measurement', feedRow()],
     ['Probe', probeRow(slos)],
     ['Kernel bypass', bypassRow()],
+    ['Runtimes and messages', softwareRow()],
   ]) as NonNullable<Dashboard['panels']>
   return dashboard
 }

@@ -26,6 +26,7 @@ import { type Measurement, resultText, toResult } from './result.ts'
 import { addRouteCommand } from './route/command.ts'
 import { addRelayCommand } from './route/relay.ts'
 import { addRuntimeCommand } from './runtime/command.ts'
+import type { ProbeEnvironment } from './service.ts'
 
 const FOR_DEFAULT_MS = 10_000
 const FOR_MAX_MS = 24 * 3_600_000
@@ -46,14 +47,6 @@ interface FrameOptions extends CommonOptions {
   readonly route?: string
 }
 
-/** What the process was given beside its flags. */
-export interface ProbeEnvironment {
-  /** Configuration file when `--config` is left out. */
-  readonly config?: string | undefined
-  /** File with the collector's token when `--token-file` is left out. */
-  readonly tokenFile?: string | undefined
-}
-
 /**
  * Adds a command a probe to `parent`, which must have its output and exit handling set, since they inherit it.
  *
@@ -71,9 +64,9 @@ export function addProbeCommands(
   addBypassCommand(parent, exit, environment)
   addRouteCommand(parent, exit, environment)
   addRelayCommand(parent, exit)
-  addRuntimeCommand(parent, exit)
+  addRuntimeCommand(parent, exit, environment)
   addJitterCommand(parent, exit, environment)
-  addCodecCommand(parent, exit)
+  addCodecCommand(parent, exit, environment)
 }
 
 function addLatencyProbe<Options extends CommonOptions>(

@@ -93,4 +93,51 @@ describe('a probe as a service', () => {
     assert.equal((phases.ttfb?.sumNs as number) + (phases.body?.sumNs as number), phases.service?.sumNs)
     await collector.stop()
   })
+
+  /** Ends a service that says how many runs it finished. */
+  const endRuns = async (service: Running) => {
+    service.child.kill('SIGTERM')
+    const ended = await service.finished
+    assert.equal(ended.code, 0, ended.stderr)
+    assert.doesNotMatch(ended.stderr, /did not acknowledge/)
+    return lastLine(ended) as { event: string; runs: number }
+  }
+
+  it('reports runtimes: every order of every run, its parts adding up', async () => {
+    const collector = await startCollector()
+    const flags = ['--runtimes', 'node', '--rounds', '1', '--count', '20', '--warm-up', '2', '--key-type', 'ed25519']
+    const service = serve('runtime', ...flags, '--every', '100ms', '--collector', collector.url)
+    const orders = () => collector.histograms('tickscope_runtime_order_seconds', 'part')
+    await collector.until(() => (orders().total?.count ?? 0) >= 40)
+    const { event, runs } = await endRuns(service)
+    assert.equal(event, 'summary')
+    assert.ok(runs >= 2)
+    const { client, io, service: whole, total } = orders()
+    assert.ok(client && io && whole && total)
+    // A run that was stopped in its middle is in the collector and not among those finished.
+    assert.ok(total.count >= runs * 20 && total.count % 20 === 0)
+    assert.equal(client.sumNs + io.sumNs, whole.sumNs)
+    assert.ok(total.sumNs >= whole.sumNs)
+    await collector.stop()
+  })
+
+  it('reports codecs: medians and sizes of the last run', async () => {
+    const collector = await startCollector()
+    const service = serve('codec', '--rounds', '5', '--no-peer', '--every', '100ms', '--collector', collector.url)
+    await collector.until(() => collector.gauge('tickscope_codec_message_bytes') !== undefined)
+    const { runs } = await endRuns(service)
+    assert.ok(runs >= 1)
+    const seconds = collector.gauge('tickscope_codec_operation_seconds') ?? 0
+    assert.ok(seconds > 1e-9 && seconds < 1e-2, `${seconds} s`)
+    assert.ok((collector.gauge('tickscope_codec_signature_seconds') ?? 0) > 1e-7)
+    await collector.stop()
+  })
+
+  it('and no result are asked for together', async () => {
+    for (const probe of ['codec', 'runtime']) {
+      const ended = await serve(probe, '--json').finished
+      assert.equal(ended.code, 2)
+      assert.match(ended.stderr, /--serve prints no result: leave out --json\n$/)
+    }
+  })
 })

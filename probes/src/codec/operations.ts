@@ -11,6 +11,7 @@
  * - `fix-map`: every field as a string in a Map, the naive way
  * - `jspurefix`: the engine of the npm ecosystem; its `view` finds fields and structure
  */
+import type { CODEC_MESSAGES, CODEC_OPERATIONS, CODECS } from '@tickscope/contract'
 import type { CreateOrder } from '@tickscope/venue/kalshi'
 import * as fast from './fast/form.ts'
 import { FastDecoder, FastEncoder, type FastMessage } from './fast/index.ts'
@@ -21,12 +22,14 @@ import type { FixPeer } from './peer.ts'
 import * as rest from './rest.ts'
 import * as sbe from './sbe.ts'
 
-export type MessageName = 'order' | 'executionReport' | 'bookUpdate' | 'bookBatch'
+export type MessageName = (typeof CODEC_MESSAGES)[number]
+export type CodecName = (typeof CODECS)[number]
+export type OperationName = (typeof CODEC_OPERATIONS)[number]
 
 export interface NamedOperation {
-  readonly codec: string
+  readonly codec: CodecName
   readonly message: MessageName
-  readonly operation: string
+  readonly operation: OperationName
   readonly side: Operation
 }
 
@@ -39,7 +42,7 @@ const BUFFER_BYTES = 4096
 export function createOperations(set: MessageSet, signature: string, peer: FixPeer | undefined): NamedOperation[] {
   const into = Buffer.alloc(BUFFER_BYTES)
   const operations: NamedOperation[] = []
-  const add = (codec: string, message: MessageName, operation: string, side: Operation) =>
+  const add = (codec: CodecName, message: MessageName, operation: OperationName, side: Operation) =>
     operations.push({ codec, message, operation, side })
   addRest(add, set, into, signature)
   addFix(add, set, peer)
@@ -48,7 +51,7 @@ export function createOperations(set: MessageSet, signature: string, peer: FixPe
   return operations
 }
 
-type Add = (codec: string, message: MessageName, operation: string, side: Operation) => void
+type Add = (codec: CodecName, message: MessageName, operation: OperationName, side: Operation) => void
 
 function addRest(add: Add, { orders, reports, updates }: MessageSet, into: Buffer, signature: string): void {
   const put = (text: string) => into.write(text, 'latin1')

@@ -1,17 +1,35 @@
 /** `probe runtime`: flags, signals, output. */
-import { EXIT, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import { type Command, Option } from 'commander'
 import { integerFlag, rateFlag } from '../flag.ts'
 import { startProgress } from '../progress.ts'
+import {
+  addServiceFlags,
+  checkServeFlags,
+  createReportAgent,
+  type ProbeEnvironment,
+  reportTo,
+  type ServiceOptions,
+  serveEvery,
+  stopReportAgent,
+} from '../service.ts'
 import { KINDS, type Kind } from './interpreter.ts'
-import { runRuntimes } from './run.ts'
+import { reportOrders } from './report.ts'
+import { type RuntimeResult, runRuntimes } from './run.ts'
 import { runtimeText } from './text.ts'
 import { KEY_TYPES, type KeyType } from './venue.ts'
 
 /** Start, warm-up and hot loops of one program, only for the progress bar, ms. */
 const PROGRAM_MS = 2_000
+const EVERY_MS = 3_600_000
 
-interface Options {
+/** The most a runtime's p99 may be, from the intended send to the answer parsed. */
+interface RuntimeBudget {
+  readonly kind: Kind
+  readonly thresholdMs: number
+}
+
+interface Options extends ServiceOptions {
   readonly rounds: number
   readonly count: number
   readonly rate: number
@@ -19,6 +37,7 @@ interface Options {
   readonly keyType: KeyType
   readonly runtimes: readonly Kind[]
   readonly python: readonly string[]
+  readonly budget: readonly RuntimeBudget[]
   readonly json: boolean
 }
 
@@ -30,9 +49,24 @@ function kindsFlag(text: string): Kind[] {
   return kinds as Kind[]
 }
 
+function budgetFlag(text: string, before: readonly RuntimeBudget[]): RuntimeBudget[] {
+  const [name = '', duration = ''] = text.split('=')
+  const kind = KINDS.find((known) => known === name)
+  if (kind === undefined)
+    throw new UserError(
+      'RUNTIME_UNKNOWN',
+      `--budget is '${text}', not RUNTIME=DURATION such as uvloop=12ms; the runtimes are ${KINDS.join(', ')}`,
+    )
+  return [...before, { kind, thresholdMs: parseDurationMs(duration, '--budget') }]
+}
+
 /** @param exit takes the exit code of the run */
-export function addRuntimeCommand(parent: Command, exit: (code: number) => void): void {
-  parent
+export function addRuntimeCommand(
+  parent: Command,
+  exit: (code: number) => void,
+  environment: ProbeEnvironment = {},
+): void {
+  const command = parent
     .command('runtime')
     .description('One order path in C, Node, uvloop, asyncio and PyPy: what the runtime costs, and what is waiting.')
     .option('--rounds <n>', 'interleaved rounds; 5 make an interval worth reading', integerFlag('--rounds', 1, 1000), 5)
@@ -47,6 +81,13 @@ export function addRuntimeCommand(parent: Command, exit: (code: number) => void)
       (path: string, paths: string[]) => [...paths, path],
       [] as string[],
     )
+    .option(
+      '--budget <runtime=duration>',
+      "break (exit code 1) when the runtime's p99 is longer; repeatable",
+      budgetFlag,
+      [],
+    )
+  addServiceFlags(command, 'a run', EVERY_MS)
     .option('--json', 'print one JSON object, the last line of stdout', false)
     .addHelpText(
       'after',
@@ -56,27 +97,61 @@ Examples:
   probe runtime --runtimes c,uvloop --key-type ed25519 --rounds 10
 Runtimes that are not installed are skipped; Debian has them: apt-get install python3-uvloop python3-cryptography pypy3 libssl-dev`,
     )
-    .action(async (options: Options) => exit(await run(options)))
+    .action(async (options: Options) => exit(await run(options, environment)))
 }
 
-async function run(options: Options): Promise<number> {
-  const { rounds, count, rate, warmUp, keyType, runtimes, python } = options
+async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
+  const { rounds, count, rate, warmUp, keyType, runtimes, python, json, serve, every, collector } = options
+  checkServeFlags(options)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
+  const note = (line: string) => process.stderr.write(`runtime: ${line}\n`)
+  const to = reportTo(options, environment)
+  const agent = to && (await createReportAgent(to))
   const estimateMs = rounds * runtimes.length * ((count / rate) * 1000 + PROGRAM_MS)
-  const progress = startProgress('runtime', estimateMs)
-  const result = await runRuntimes({
-    rounds,
-    count,
-    ratePerSecond: rate,
-    warmUp,
-    keyType,
-    kinds: runtimes,
-    pythons: python,
-    signal: stopping.signal,
-    note: (line) => process.stderr.write(`runtime: ${line}\n`),
-    progress: progress.show,
-  }).finally(progress.end)
-  process.stdout.write(`${options.json ? JSON.stringify(result) : runtimeText(result, process.stdout)}\n`)
-  return EXIT.ok
+  const once = async (): Promise<RuntimeResult> => {
+    const progress = startProgress('runtime', serve ? Number.POSITIVE_INFINITY : estimateMs)
+    return await runRuntimes({
+      rounds,
+      count,
+      ratePerSecond: rate,
+      warmUp,
+      keyType,
+      kinds: runtimes,
+      pythons: python,
+      signal: stopping.signal,
+      note,
+      progress: progress.show,
+      ...(agent && { report: (runtime, orders) => reportOrders(agent, runtime, orders) }),
+    }).finally(progress.end)
+  }
+  try {
+    if (serve) {
+      await serveEvery('runtime', every, stopping.signal, async () => void (await once()))
+      return EXIT.ok
+    }
+    const result = await once()
+    const budgets = judge(result, options.budget)
+    const text = [
+      runtimeText(result, process.stdout),
+      ...budgets.map(
+        ({ row, thresholdMs, ok }) =>
+          `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${row} within ${formatNs(thresholdMs * 1e6)}`,
+      ),
+    ].join('\n')
+    process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
+    return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+  } finally {
+    if (agent && !(await stopReportAgent(agent)))
+      note(`the collector at ${collector} did not acknowledge the last batch`)
+  }
+}
+
+/** A runtime that was not measured keeps no budget. */
+function judge({ rows }: RuntimeResult, budgets: readonly RuntimeBudget[]) {
+  return budgets.map(({ kind, thresholdMs }) => {
+    const judged = rows.filter((row) => row.kind === kind && row.status === 'measured')
+    const p99Ns = judged.length === 0 ? null : Math.max(...judged.map(({ response }) => response?.p99Ns ?? 0))
+    return { slo: 'order', row: kind, thresholdMs, ok: p99Ns !== null && p99Ns <= thresholdMs * 1e6 }
+  })
 }

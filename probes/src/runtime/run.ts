@@ -42,6 +42,16 @@ export interface RuntimeOptions {
   readonly signal: AbortSignal
   readonly note: (line: string) => void
   readonly progress: (ratio: number) => void
+  /** Takes the orders of each runtime and round, once they are over. */
+  readonly report?: (runtime: Runtime, orders: readonly OrderTimes[]) => Promise<void>
+}
+
+/** One order, ns: the client's own work, from the write to the answer read, both, and both from the intended send. */
+export interface OrderTimes {
+  readonly client: number
+  readonly io: number
+  readonly service: number
+  readonly total: number
 }
 
 export interface RuntimeRow {
@@ -110,7 +120,6 @@ export interface RuntimeResult {
   readonly rows: readonly RuntimeRow[]
   readonly comparisons: readonly RuntimeComparison[]
   readonly claims: readonly ClaimVerdict[]
-  readonly budgets: readonly never[]
   readonly contaminated: boolean
   readonly contaminatedBy: readonly string[]
   readonly controls: readonly ControlReport[]
@@ -140,7 +149,8 @@ export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResul
       // Each round starts with another one, so that none always follows the same neighbour.
       for (let turn = 0; turn < runnable.length && !signal.aborted; turn++) {
         const column = runnable[(turn + round) % runnable.length] as Column
-        await runOne(column, round, venue, ticksFile, options)
+        const orders = await runOne(column, round, venue, ticksFile, options)
+        await options.report?.(column.runtime, orders)
         progress(++done / (rounds * runnable.length))
       }
       if (signal.aborted) break
@@ -179,7 +189,6 @@ export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResul
     rows,
     comparisons,
     claims: judgeRuntimes(rows, comparisons, contaminatedBy),
-    budgets: [],
     contaminated: contaminatedBy.length > 0,
     contaminatedBy,
     controls,
@@ -193,7 +202,7 @@ async function runOne(
   venue: OwnVenue,
   ticksFile: string,
   { count, ratePerSecond, warmUp, signal }: RuntimeOptions,
-): Promise<void> {
+): Promise<readonly OrderTimes[]> {
   const { program, args } = column.runtime
   const flags = {
     host: venue.url.hostname,
@@ -209,14 +218,16 @@ async function runOne(
     'warm-up': warmUp,
     'cpu-batches': CPU_BATCHES,
   }
+  const orders: OrderTimes[] = []
   const end = await runNative({
     program,
     args: [...args, ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`])],
     timeoutMs: ((count + warmUp) / ratePerSecond) * 1000 + TIMEOUT_SLACK_MS,
     signal,
-    onLine: (line: OrderLine) => column.add(round, line),
+    onLine: (line: OrderLine) => orders.push(...column.add(round, line)),
   })
   if (end.code !== 0 && !signal.aborted) column.failure = end.said || `ended with ${end.code ?? end.signal}`
+  return orders
 }
 
 /** Deltas of one book as the venue writes them, the same in every run: levels fill around 50 cents, and empty again. */
@@ -254,7 +265,8 @@ class Column {
     this.runtime = runtime
   }
 
-  add(round: number, line: OrderLine): void {
+  /** @returns the orders of this line */
+  add(round: number, line: OrderLine): readonly OrderTimes[] {
     this.#last = line
     this.#sent += line.sent
     this.#lost += line.lost
@@ -262,6 +274,7 @@ class Column {
       this.#reasons[reason] = (this.#reasons[reason] ?? 0) + times
     const { samplesNs, cpuNs } = line
     const own = { service: new LatencyHistogram(), client: new LatencyHistogram(), io: new LatencyHistogram() }
+    const orders: OrderTimes[] = []
     for (let i = 0; i < (samplesNs.slip?.length ?? 0); i++) {
       const value = (name: string) => samplesNs[name]?.[i] as number
       const clientNs = CLIENT_PHASES.reduce((sum, phase) => sum + value(phase), 0)
@@ -271,6 +284,7 @@ class Column {
       own.io.record(value('io'))
       this.slip.record(value('slip'))
       this.response.record(value('slip') + serviceNs)
+      orders.push({ client: clientNs, io: value('io'), service: serviceNs, total: value('slip') + serviceNs })
       for (const [phase, histogram] of this.phases) histogram.record(value(phase))
     }
     this.service.add(own.service)
@@ -287,6 +301,7 @@ class Column {
         [work in CpuWork]: number
       },
     )
+    return orders
   }
 
   summaries(): { [phase: string]: LatencySummary } {

@@ -199,7 +199,28 @@ describe('the command', () => {
     assert.equal(typeof result.environment.process.node, 'string')
   })
 
+  it('ends with code 1 when a budget is broken, or its operation was not measured', async () => {
+    const budget = (text: string) => ['--budget', text]
+    const flags = [...budget('fix/executionReport/scan=1h'), ...budget('sbe/bookBatch/encode=1h')]
+    await assert.rejects(
+      probe('--rounds', '5', '--no-peer', '--json', ...flags),
+      ({ code, stdout }: { code: number; stdout: string }) => {
+        assert.equal(code, 1)
+        const { budgets } = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '')
+        assert.deepEqual(
+          budgets.map(({ ok }: { ok: boolean }) => ok),
+          [true, false],
+        )
+        return true
+      },
+    )
+  })
+
   it('refuses a wrong flag in one sentence', async () => {
+    await assert.rejects(probe('--budget', 'fix/scan=1us'), {
+      code: 2,
+      stderr: /^probe: --budget is 'fix\/scan=1us', not /,
+    })
     await assert.rejects(probe('--rounds', '4'), (error: { code: number; stderr: string }) => {
       assert.equal(error.code, 2)
       assert.match(error.stderr, /^probe: --rounds is '4', not a whole number from 5 to 10000\n$/)

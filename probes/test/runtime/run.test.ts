@@ -6,6 +6,7 @@ import { describe, it } from 'node:test'
 import { UserError } from '@tickscope/contract'
 import { findRuntimes } from '../../src/runtime/interpreter.ts'
 import { type RuntimeOptions, runRuntimes } from '../../src/runtime/run.ts'
+import { lastLine, startProbe } from '../target.ts'
 
 const OPTIONS: RuntimeOptions = {
   rounds: 3,
@@ -63,6 +64,19 @@ describe('a run of the runtimes', () => {
   it('that is stopped says of which runtimes it knows nothing', async () => {
     const { rows } = await runRuntimes({ ...OPTIONS, kinds: ['node'], signal: AbortSignal.abort() })
     assert.deepEqual([rows[0]?.status, rows[0]?.reason], ['skipped', 'the run was stopped before it'])
+  })
+})
+
+describe('the command', () => {
+  it('ends with code 1 when a budget is broken', async () => {
+    const flags = ['--runtimes', 'node', '--rounds', '1', '--count', '5', '--warm-up', '0', '--key-type', 'ed25519']
+    const probe = startProbe(['runtime', ...flags, '--json', '--budget', 'node=1us', '--budget', 'node=1h'])
+    const ended = await probe.finished
+    assert.equal(ended.code, 1, ended.stderr)
+    assert.deepEqual(lastLine(ended).budgets, [
+      { slo: 'order', row: 'node', thresholdMs: 0.001, ok: false },
+      { slo: 'order', row: 'node', thresholdMs: 3_600_000, ok: true },
+    ])
   })
 })
 

@@ -1,0 +1,111 @@
+/**
+ * A probe as a service: the flags that make it one, its schedule, and the collector it reports to.
+ *
+ * A run starts each `--every`, counted from the start of the one before; one that takes longer is followed at once.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Agent, createAgent } from '@tickscope/agent'
+import { announce, loadSlos, type Slos, UserError } from '@tickscope/contract'
+import type { Command } from 'commander'
+import { durationFlag, readFlagFile } from './flag.ts'
+
+const EVERY_MAX_MS = 24 * 3_600_000
+const STOP_TIMEOUT_MS = 3_000
+
+export interface ServiceOptions {
+  readonly serve: boolean
+  /** ms */
+  readonly every: number
+  readonly collector?: string
+  readonly tokenFile?: string
+  readonly config?: string
+  readonly service: string
+  readonly instance?: string
+}
+
+/** What a process was given beside its flags. */
+export interface ProbeEnvironment {
+  /** Configuration file when `--config` is left out. */
+  readonly config?: string | undefined
+  /** File with the collector's token when `--token-file` is left out. */
+  readonly tokenFile?: string | undefined
+}
+
+/** @param run what is run each `--every`, in words */
+export function addServiceFlags(command: Command, run: string, everyDefaultMs: number): Command {
+  return command
+    .option('--serve', `run until stopped: ${run} each --every, print no table`, false)
+    .option(
+      '--every <duration>',
+      'time between the starts of two runs',
+      durationFlag('--every', EVERY_MAX_MS),
+      everyDefaultMs,
+    )
+    .option('--collector <url>', 'report to this collector')
+    .option('--token-file <file>', "file with the collector's token")
+    .option('--config <file>', 'JSON file that overrides the SLOs')
+    .option('--service <name>', 'service label of what is reported', 'probe')
+    .option('--instance <name>', "instance label (default: the host's name)")
+}
+
+/** What a reporter is made of. */
+export interface ReportTo {
+  readonly collectorUrl: string
+  readonly token: string | undefined
+  readonly service: string
+  readonly instance: string | undefined
+  readonly slos: Slos
+}
+
+/** @returns undefined without `--collector` @throws UserError when a file of the flags cannot be read */
+export function reportTo(options: ServiceOptions, environment: ProbeEnvironment): ReportTo | undefined {
+  const { collector, service, instance } = options
+  if (collector === undefined) return undefined
+  const tokenFile = options.tokenFile ?? environment.tokenFile
+  return {
+    collectorUrl: collector,
+    token: tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim(),
+    service,
+    instance,
+    slos: loadSlos(options.config ?? environment.config),
+  }
+}
+
+/** An agent for figures that are recorded between measurements, not during them. @throws UserError `AGENT_OPTION`, `AGENT_START` */
+export function createReportAgent(to: ReportTo): Promise<Agent> {
+  return createAgent({ ...to, traces: false, loopSampleMs: 0 })
+}
+
+/** Ships what is left. @returns whether the collector has everything */
+export async function stopReportAgent(agent: Agent): Promise<boolean> {
+  return (await agent.stop({ timeoutMs: STOP_TIMEOUT_MS })).acknowledged
+}
+
+/** @throws UserError `FLAG_CONFLICT` when a service is asked for a result */
+export function checkServeFlags({ serve, json }: { readonly serve: boolean; readonly json: boolean }): void {
+  if (serve && json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
+}
+
+/**
+ * Runs `once` on its schedule until the signal, with the ready and summary lines of `announce` for the parent.
+ *
+ * @param said what the summary says beside the number of runs that were finished
+ */
+export async function serveEvery(
+  probe: string,
+  everyMs: number,
+  signal: AbortSignal,
+  once: () => Promise<void>,
+  said: () => { readonly [name: string]: number } = () => ({}),
+): Promise<void> {
+  announce({ event: 'ready', probe })
+  let runs = 0
+  while (!signal.aborted) {
+    const startedAtMs = performance.now()
+    await once()
+    if (signal.aborted) break
+    runs++
+    await delay(Math.max(0, startedAtMs + everyMs - performance.now()), undefined, { signal }).catch(() => {})
+  }
+  announce({ event: 'summary', runs, ...said() })
+}
