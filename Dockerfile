@@ -1,4 +1,5 @@
-# One image for every process of ours: Node runs the TypeScript, so there is nothing to build but the dependencies.
+# One image for every process of ours: Node runs the TypeScript, so there is nothing to build but the dependencies and
+# the C programs of the probes.
 FROM node:24.21.0-bookworm-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
@@ -17,6 +18,14 @@ COPY test/package.json test/
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
       -w contract -w venue -w agent -w bot -w probes -w collector -w alerts
 
+# From the same base as the image, so that their libc is there; libcrypto goes into the program.
+FROM node:24.21.0-bookworm-slim AS native
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev linux-libc-dev make
+WORKDIR /probes
+COPY probes/native native/
+COPY probes/runtimes/order.c runtimes/
+RUN make -C native OUT=/build CRYPTO=-l:libcrypto.a /build/bypass /build/jitter /build/order
+
 FROM node:24.21.0-bookworm-slim
 ENV NODE_ENV=production NODE_COMPILE_CACHE=/app/.compile-cache MALLOC_ARENA_MAX=2
 WORKDIR /app
@@ -34,6 +43,9 @@ COPY bot/package.json bot/
 COPY bot/src bot/src/
 COPY probes/package.json probes/
 COPY probes/src probes/src/
+COPY probes/prices.json probes/
+COPY probes/runtimes probes/runtimes/
+COPY --from=native /build probes/native/build/
 COPY collector/package.json collector/
 COPY collector/src collector/src/
 COPY alerts/package.json alerts/

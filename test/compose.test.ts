@@ -235,4 +235,24 @@ describe('the compose stack', { skip }, () => {
     const printed = compose(['logs', '--no-log-prefix', 'pager']).stdout
     assert.match(printed, /┌─ PAGE [\s\S]+TickscopeApiRttOverBudget · bot → kalshi/)
   })
+
+  it('has what the probes need beside their source: programs built, prices, other runtimes', () => {
+    /** Rows of a short run: their names and whether they were measured. */
+    const measured = (probe: string, ...args: string[]) => {
+      const command = ['run', '--rm', '--no-deps', '-T', 'probes', 'node', 'probes/src/main.ts', probe]
+      const { stdout, stderr } = compose([...command, '--rounds', '1', '--count', '50', '--json', ...args], 120_000)
+      const last = stdout.trim().split('\n').at(-1) ?? ''
+      assert.match(last, /^{/, `${probe}: ${stdout}${stderr}`)
+      type Row = { readonly name?: string; readonly path?: string; readonly status: string; readonly reason?: string }
+      return (JSON.parse(last) as { rows: Row[] }).rows.map((row) => [row.name ?? row.path, row.status, row.reason])
+    }
+    assert.deepEqual(measured('runtime', '--runtimes', 'c,node'), [
+      ['c', 'measured', undefined],
+      ['node', 'measured', undefined],
+    ])
+    assert.deepEqual(measured('jitter', '--scenarios', 'quiet_unpinned'), [['quiet_unpinned', 'measured', '']])
+    assert.deepEqual(measured('bypass', '--paths', 'udp_blocking'), [['udp_blocking', 'measured', '']])
+    const [row] = measured('route', '--url', 'http://venue:8090')
+    assert.equal(row?.[0], 'here')
+  })
 })

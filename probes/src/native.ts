@@ -1,11 +1,11 @@
 /**
- * The C programs of `native/`: built on first use, started, and their lines read.
+ * The C programs of `native/`: built on first use (an image has them built), started, and their lines read.
  *
  * They are processes, not addons: no garbage collector or event loop sits on their path, and each can be pinned,
  * preloaded and tested alone. A program prints one JSON object a line; durations come as HDR cells that merge exactly.
  */
 import { execFile, spawn } from 'node:child_process'
-import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, lstatSync, mkdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -53,11 +53,12 @@ function buildFolder(): string {
 }
 
 /**
- * The path of a program, built if its sources are newer.
+ * The path of a program, built if its sources are newer; without sources, as in an image, it was built before.
  *
- * @throws UserError `NATIVE_BUILD` with the compiler's first line and what to install
+ * @throws UserError `NATIVE_BUILD` with the compiler's first line and what to install; `NATIVE_MISSING`
  */
 export async function nativeProgram(name: 'bypass' | 'jitter' | 'dpdk' | 'order'): Promise<string> {
+  if (!existsSync(join(SOURCE, 'Makefile'))) return builtProgram(name)
   const out = buildFolder()
   const program = join(out, name)
   try {
@@ -75,6 +76,16 @@ export async function nativeProgram(name: 'bypass' | 'jitter' | 'dpdk' | 'order'
     )
   }
   return program
+}
+
+function builtProgram(name: string): string {
+  const program = join(SOURCE, 'build', name)
+  if (existsSync(program)) return program
+  throw new UserError(
+    'NATIVE_MISSING',
+    `the C program ${name} is not in this image, and neither is its source: run this probe from a checkout`,
+    EXIT.environment,
+  )
 }
 
 export interface NativeRun {
