@@ -1,7 +1,7 @@
 /** The signed way into a venue, as the flags of a probe name it: where it is, whose key, and whose money. */
 import { UserError } from '@tickscope/contract'
 import { createSigner, type Environment, resolveEnvironment, type Signer } from '@tickscope/venue/kalshi'
-import { readFlagFile } from './flag.ts'
+import { readCertificates, readFlagFile } from './flag.ts'
 import { isLoopbackHost } from './host.ts'
 
 export interface AccessOptions {
@@ -32,7 +32,7 @@ export function readAccess(probe: string, { url, keyId, keyFile, caFile }: Acces
       privateKeyPem: readFlagFile('--key-file', keyFile),
       source: `--key-file ${keyFile}`,
     }),
-    ca: caFile === undefined ? undefined : readFlagFile('--ca-file', caFile),
+    ca: caFile === undefined ? undefined : readCertificates('--ca-file', caFile),
     money: moneyAt(environment),
   }
 }

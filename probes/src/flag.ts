@@ -1,4 +1,5 @@
 /** Values of flags, checked as they are read: each refusal names the flag, the value and the limit. */
+import { X509Certificate } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { parseDurationMs, UserError } from '@tickscope/contract'
 
@@ -46,4 +47,16 @@ export function readFlagFile(flag: string, path: string): string {
     if (error instanceof UserError) throw error
     throw new UserError('FILE_UNREADABLE', `${flag} ${path} cannot be read: ${(error as NodeJS.ErrnoException).code}`)
   }
+}
+
+/** @returns the text of a file of PEM certificates */
+export function readCertificates(flag: string, path: string): string {
+  const text = readFlagFile(flag, path)
+  try {
+    // The first one speaks for the file: without any, every certificate would seem untrusted.
+    new X509Certificate(text)
+  } catch {
+    throw new UserError('CERTIFICATE_INVALID', `${flag} ${path} holds no PEM certificate`)
+  }
+  return text
 }

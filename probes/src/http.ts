@@ -23,7 +23,7 @@ import { createSigner, REST_BASE_PATH, resolveEnvironment, type Signer } from '@
 import { type Command, Option } from 'commander'
 import { nowNs } from './clock.ts'
 import { Connection, type Endpoint, type Exchange, type Instants } from './connection.ts'
-import { durationFlag, integerFlag, readFlagFile } from './flag.ts'
+import { durationFlag, integerFlag, readCertificates, readFlagFile } from './flag.ts'
 import { ALPN, Http2Connection, type Http2Request } from './http2.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { judgeBudget, type Measurement, type Mode } from './result.ts'
@@ -167,7 +167,7 @@ class HttpRun {
       host: hostname.replace(/^\[(.*)\]$/, '$1'),
       port: port === '' ? (tls ? 443 : 80) : Number(port),
       tls,
-      ...(options.caFile ? { ca: readFlagFile('--ca-file', options.caFile) } : {}),
+      ...(options.caFile ? { ca: readCertificates('--ca-file', options.caFile) } : {}),
       ...(options.localAddress ? { localAddress: options.localAddress } : {}),
       ...(options.connectTo ? { connectTo: options.connectTo } : {}),
     }
@@ -286,7 +286,7 @@ class HttpRun {
     }
     return new UserError(
       'VENUE_UNREACHABLE',
-      `${this.#url.protocol}//${host}:${port} cannot be reached: ${exchange.detail}`,
+      `${this.#url.protocol}//${host}:${port} cannot be reached: ${whyNot(exchange)}`,
       EXIT.environment,
     )
   }
@@ -406,6 +406,16 @@ function loadSigner({ keyId, keyFile }: HttpOptions): Signer | undefined {
   if (keyId === undefined || keyFile === undefined)
     throw new UserError('KEY_INCOMPLETE', '--key-id and --key-file belong together; one of them is missing')
   return createSigner({ keyId, privateKeyPem: readFlagFile('--key-file', keyFile), source: `--key-file ${keyFile}` })
+}
+
+const UNTRUSTED =
+  /^(?:DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(?:GET_ISSUER_CERT|VERIFY_LEAF_SIGNATURE))/
+
+/** Why an exchange failed, as one clause; of TLS in other words than OpenSSL's. */
+function whyNot({ reason = '', detail = '' }: Exchange): string {
+  if (reason === 'ERR_SSL_WRONG_VERSION_NUMBER') return `it does not speak TLS there (${reason})`
+  if (UNTRUSTED.test(reason)) return `its certificate is not trusted (${reason}); --ca-file names one that is`
+  return detail.trim()
 }
 
 function isGood(exchange: Exchange): boolean {

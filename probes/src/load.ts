@@ -118,6 +118,11 @@ class LoadRun {
     const { steps, rate, path } = options
     if (steps !== undefined && context.serve)
       throw new UserError('FLAG_CONFLICT', '--serve keeps one rate: leave out --steps')
+    if (steps === 'auto' && context.durationMs < AUTO_STEP_MS)
+      throw new UserError(
+        'FLAG_CONFLICT',
+        `--steps auto needs --for of at least ${AUTO_STEP_MS / 1000} s, a step's length`,
+      )
     if (Array.isArray(steps) && rate !== undefined)
       throw new UserError('FLAG_CONFLICT', '--steps names the rates itself: leave out --rate')
     // As given: only the http probe knows a venue's calls.

@@ -298,6 +298,26 @@ describe('the http probe', () => {
     await assert.rejects(measure({ url: target.url }), { code: 'VENUE_UNREACHABLE', exitCode: 3 })
     assert.equal(measuring, false)
   })
+
+  it('says in words why TLS did not come about', async (t) => {
+    if (!tls) return t.skip('no openssl on PATH to make a certificate with')
+    const { certFile, keyFile } = tls
+    const answer: RequestListener = (_, response) => response.end('{}')
+    const secure = await start(answer, { tls })
+    const plain = await start(answer)
+    const message = async (options: Partial<HttpOptions> & { readonly url: string }) =>
+      measure(options).then(
+        () => assert.fail('it was measured'),
+        (error: UserError) => error.message,
+      )
+    assert.match(await message({ url: secure.url }), /its certificate is not trusted \(DEPTH_ZERO.*\); --ca-file names/)
+    assert.match(
+      await message({ url: plain.url.replace('http:', 'https:') }),
+      /^https:\/\/127\.0\.0\.1:\d+ cannot be reached: it does not speak TLS there \(ERR_SSL_WRONG_VERSION_NUMBER\)$/,
+    )
+    assert.throws(() => measure({ url: secure.url, caFile: keyFile }), /^UserError: --ca-file .* holds no PEM cert/)
+    assert.equal((await measure({ url: secure.url, caFile: certFile }, { durationMs: 200 })).all.lost, 0)
+  })
 })
 
 describe('the key of the http probe', () => {

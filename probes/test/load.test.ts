@@ -184,18 +184,24 @@ describe('the load probe', () => {
     })
   })
 
-  for (const [name, options, message] of [
+  for (const [name, options, message, context] of [
     [
       'another machine without leave',
       { url: 'http://192.0.2.1/' },
       /^192\.0\.2\.1 is another machine: add --allow-remote/,
     ],
     ['a venue', { url: 'https://demo-api.kalshi.co/', allowRemote: true }, /a venue's own host/],
-    ['a service in steps', { url: 'http://127.0.0.1:1/', steps: 'auto' }, /^--serve keeps one rate/],
+    ['a service in steps', { url: 'http://127.0.0.1:1/', steps: 'auto' }, /^--serve keeps one rate/, { serve: true }],
+    [
+      'a time too short for one step',
+      { url: 'http://127.0.0.1:1/', steps: 'auto' },
+      /^--steps auto needs --for of at least 2 s, a step's length$/,
+      { durationMs: 1_999 },
+    ],
   ] as const) {
     it(`refuses ${name} in one sentence`, () => {
       assert.throws(
-        () => measure(options, { serve: 'steps' in options }),
+        () => measure(options, context),
         (error) => error instanceof UserError && message.test(error.message),
       )
     })
