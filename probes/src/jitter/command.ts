@@ -1,17 +1,17 @@
 /** `probe jitter`: flags, signals, output. */
-import { setTimeout as delay } from 'node:timers/promises'
-import { announce, EXIT, formatNs, loadSlos, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
-import { durationFlag, integerFlag, readFlagFile } from '../flag.ts'
+import { integerFlag } from '../flag.ts'
 import { replayNative } from '../native.ts'
 import { startProgress } from '../progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
+import { addServiceFlags, type ProbeEnvironment, reportTo, type ServiceOptions, serveEvery } from '../service.ts'
 import { planCores, planText } from './planner.ts'
 import { HEADLINE, type JitterOptions, type JitterResult, runJitter } from './run.ts'
 import { type Scenario, scenariosOf, type WakeLine } from './scenario.ts'
 import { jitterText } from './text.ts'
 
-interface Options {
+interface Options extends ServiceOptions {
   readonly rounds?: number
   readonly count: number
   readonly intervalUs: number
@@ -25,23 +25,11 @@ interface Options {
   readonly device?: string
   /** ms */
   readonly budget?: number
-  readonly serve: boolean
-  readonly every: number
-  readonly config?: string
-  readonly collector?: string
-  readonly tokenFile?: string
-  readonly service: string
-  readonly instance?: string
   readonly json: boolean
 }
 
-/** What the process was given beside its flags. */
-interface JitterEnvironment {
-  readonly config?: string | undefined
-  readonly tokenFile?: string | undefined
-}
-
 const ROUNDS_DEFAULT = 5
+const EVERY_MS = 10_000
 /** Starts and ends of processes, beside the schedules themselves; only for the progress bar. */
 const OVERHEAD_FACTOR = 1.4
 
@@ -59,9 +47,9 @@ function scenariosFlag(text: string): string[] {
 export function addJitterCommand(
   parent: Command,
   exit: (code: number) => void,
-  environment: JitterEnvironment = {},
+  environment: ProbeEnvironment = {},
 ): void {
-  parent
+  const command = parent
     .command('jitter')
     .description(
       'How late this machine lets a thread run, pinned and not, alone and beside neighbours, in C and in Node.',
@@ -80,23 +68,12 @@ export function addJitterCommand(
     .option('--budget <duration>', `break (exit code 1) when the p99 of ${HEADLINE} is longer`, (text) =>
       parseDurationMs(text, '--budget'),
     )
-    .option('--serve', `run until stopped: a round of ${HEADLINE} each --every, print no table`, false)
-    .option(
-      '--every <duration>',
-      'time between the starts of two rounds of a service',
-      durationFlag('--every', 24 * 3.6e6),
-      10_000,
-    )
-    .option('--collector <url>', 'report to this collector')
-    .option('--token-file <file>', "file with the collector's token")
-    .option('--config <file>', 'JSON file that overrides the SLOs')
-    .option('--service <name>', 'service label of what is reported', 'probe')
-    .option('--instance <name>', "instance label (default: the host's name)")
+  addServiceFlags(command, `a round of ${HEADLINE}`, EVERY_MS)
     .option('--json', 'print one JSON object, the last line of stdout', false)
     .action(async (options: Options) => exit(await run(options, environment)))
 }
 
-async function run(options: Options, environment: JitterEnvironment): Promise<number> {
+async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
   const { json, serve, botCores, device, collector } = options
   if (serve && (json || options.plan))
     throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json and --plan')
@@ -107,7 +84,8 @@ async function run(options: Options, environment: JitterEnvironment): Promise<nu
   }
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
-  const reporter = await connectReporter(options, environment)
+  const to = reportTo(options, environment)
+  const reporter = to === undefined ? SILENT_REPORTER : await createReporter('jitter', to)
   const { quietCpu, noisyCpu, scenarios, pid } = options
   const once = (round: Pick<JitterOptions, 'rounds' | 'progress'> & { readonly scenarios?: readonly string[] }) =>
     runJitter({
@@ -154,19 +132,13 @@ async function serveRounds(
   reporter: Reporter,
   once: (round: { rounds: number; progress: () => void; scenarios: readonly string[] }) => Promise<JitterResult>,
 ): Promise<number> {
-  announce({ event: 'ready', probe: 'jitter' })
-  let runs = 0
   let wakes = 0
-  while (!signal.aborted) {
-    const startedAtMs = Date.now()
-    const result = await once({ rounds, progress() {}, scenarios })
-    wakes += result.sent
-    if (signal.aborted) break
-    runs++
-    reporter.up(result.sent > 0)
-    await delay(Math.max(0, startedAtMs + every - Date.now()), undefined, { signal }).catch(() => {})
+  const round = async () => {
+    const { sent } = await once({ rounds, progress() {}, scenarios })
+    wakes += sent
+    if (!signal.aborted) reporter.up(sent > 0)
   }
-  announce({ event: 'summary', runs, wakes })
+  await serveEvery('jitter', every, signal, round, () => ({ wakes }))
   return EXIT.ok
 }
 
@@ -182,17 +154,4 @@ function judge(result: JitterResult, thresholdMs: number | undefined) {
   if (thresholdMs === undefined) return []
   const p99Ns = result.phases.wake?.p99Ns
   return [{ slo: 'wake', row: result.headline, thresholdMs, ok: p99Ns !== undefined && p99Ns <= thresholdMs * 1e6 }]
-}
-
-function connectReporter(options: Options, environment: JitterEnvironment): Promise<Reporter> | Reporter {
-  const { collector, service, instance } = options
-  if (collector === undefined) return SILENT_REPORTER
-  const tokenFile = options.tokenFile ?? environment.tokenFile
-  return createReporter('jitter', {
-    collectorUrl: collector,
-    token: tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim(),
-    service,
-    instance,
-    slos: loadSlos(options.config ?? environment.config),
-  })
 }
