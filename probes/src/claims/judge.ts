@@ -8,7 +8,7 @@ import { formatNs } from '@tickscope/contract'
 import type { LadderGain, LadderRow } from '../bypass/ladder.ts'
 import { meanInterval } from '../compare.ts'
 import type { PinningVerdict } from '../jitter/rows.ts'
-import type { Prices } from '../route/price.ts'
+import type { Price, Prices } from '../route/price.ts'
 import { INJECTED_LABEL } from '../route/routes.ts'
 import { compareRoutes, type RouteRow } from '../route/run.ts'
 import { judgeRuntimes } from '../runtime/claims.ts'
@@ -325,12 +325,12 @@ function judgeCloud(prices: Prices): Judgement {
   const own = OWN_ONCE_USD + OWN_MONTH_USD * YEARS_MONTHS
   const saved = (cloudMonthUsd: number, ownTotalUsd: number) => 1 - (cloudMonthUsd * YEARS_MONTHS) / ownTotalUsd
   const range = { low: saved(CLOUD_MONTH_USD[1], own), high: saved(CLOUD_MONTH_USD[0], own) }
-  const cloudMonth = prices.items.get('cloud_tuned')
-  const ownMonth = prices.items.get('own_hardware')
+  const cloud = prices.items.get('cloud_tuned')
+  const ownSetUp = prices.items.get('own_hardware')
   const yours =
-    cloudMonth === undefined || ownMonth === undefined || ownMonth === 0
+    cloud === undefined || ownSetUp === undefined || ownSetUp.usdPerMonth === 0
       ? ''
-      : ` With the price file: ${percent(1 - cloudMonth / ownMonth)} saved (${cloudMonth} against ${ownMonth} USD a month).`
+      : ` With the price file: ${percent(1 - cloud.usdPerMonth / ownSetUp.usdPerMonth)} saved, ${priceText(cloud)} against ${priceText(ownSetUp)}.`
   return conclude(
     [
       {
@@ -349,6 +349,10 @@ function judgeCloud(prices: Prices): Judgement {
   )
 }
 
+function priceText({ usdPerMonth, source }: Price): string {
+  return `${usdPerMonth} USD a month (${source})`
+}
+
 const OWN_PAYBACK_MONTHS = [24, 36] as const
 
 function judgePayback(prices: Prices, gainUsd: number | undefined): Judgement {
@@ -356,7 +360,7 @@ function judgePayback(prices: Prices, gainUsd: number | undefined): Judgement {
     return impossible('what a faster order earns a month is known to its trader only: give --monthly-gain')
   const left = gainUsd - OWN_MONTH_USD
   const months = left > 0 ? OWN_ONCE_USD / left : Number.POSITIVE_INFINITY
-  const cloud = prices.items.get('cloud_tuned')
+  const cloud = prices.items.get('cloud_tuned')?.usdPerMonth
   return conclude(
     [
       {

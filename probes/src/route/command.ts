@@ -139,7 +139,7 @@ function routeOf(url: string, { name, region, route }: Options): Route {
     region: region ?? null,
     route,
     via: null,
-    usdPerMonth: null,
+    price: null,
     feedFile: null,
   }
 }

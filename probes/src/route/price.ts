@@ -1,15 +1,24 @@
-/** What a route costs a month: a small file people edit, because list prices are nobody's bill. */
+/**
+ * What a route costs a month: a small file people edit, because list prices are nobody's bill. Each price says where it
+ * is from, and takes that with it into the result: milliseconds a dollar are worth what the dollars are.
+ */
 import { fileURLToPath } from 'node:url'
 import { UserError } from '@tickscope/contract'
 import { readFlagFile } from '../flag.ts'
 
 export const PRICE_FILE = fileURLToPath(new URL('../../prices.json', import.meta.url))
 const USD_PER_MONTH_MAX = 1e7
+const NO_SOURCE = 'the price file names no source'
+
+export interface Price {
+  readonly usdPerMonth: number
+  /** A page, or who says so. */
+  readonly source: string
+}
 
 export interface Prices {
   readonly asOf: string
-  /** USD a month. */
-  readonly items: ReadonlyMap<string, number>
+  readonly items: ReadonlyMap<string, Price>
 }
 
 /** @throws UserError `PRICES_INVALID` naming the item */
@@ -24,12 +33,12 @@ export function readPrices(path: string): Prices {
   }
   const { asOf, items } = (json ?? {}) as { asOf?: unknown; items?: unknown }
   if (typeof items !== 'object' || items === null) throw invalid('it has no items')
-  const prices = new Map<string, number>()
+  const prices = new Map<string, Price>()
   for (const [name, item] of Object.entries(items)) {
-    const { usdPerMonth } = (item ?? {}) as { usdPerMonth?: unknown }
+    const { usdPerMonth, source } = (item ?? {}) as { usdPerMonth?: unknown; source?: unknown }
     if (typeof usdPerMonth !== 'number' || !(usdPerMonth >= 0 && usdPerMonth <= USD_PER_MONTH_MAX))
       throw invalid(`${name}.usdPerMonth is not a number from 0 to ${USD_PER_MONTH_MAX}`)
-    prices.set(name, usdPerMonth)
+    prices.set(name, { usdPerMonth, source: typeof source === 'string' ? source.slice(0, 256) : NO_SOURCE })
   }
   return { asOf: typeof asOf === 'string' ? asOf : 'unknown', items: prices }
 }

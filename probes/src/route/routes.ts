@@ -11,7 +11,7 @@ import { isIP } from 'node:net'
 import { UserError } from '@tickscope/contract'
 import { readFlagFile } from '../flag.ts'
 import { targetUrl } from '../http.ts'
-import type { Prices } from './price.ts'
+import type { Price, Prices } from './price.ts'
 
 /** How the venue is reached from here; without one, as the kernel routes it. */
 export type Via =
@@ -30,7 +30,7 @@ export interface Route {
   readonly region: string | null
   readonly route: string
   readonly via: Via | null
-  readonly usdPerMonth: number | null
+  readonly price: Price | null
   /** Result file of `probe feed` run on this route. */
   readonly feedFile: string | null
 }
@@ -89,14 +89,15 @@ function parseRoute(entry: unknown, prices: Prices, invalid: (why: string) => Us
     region: label('region'),
     route: via !== null && 'injectDelayMs' in via ? INJECTED_LABEL : (label('route') ?? 'unnamed'),
     via,
-    usdPerMonth: parsePrice(fields.pricePerMonth, prices, invalid),
+    price: parsePrice(fields.pricePerMonth, prices, invalid),
     feedFile: feed ?? null,
   }
 }
 
-function parsePrice(value: unknown, prices: Prices, invalid: (why: string) => UserError): number | null {
+function parsePrice(value: unknown, prices: Prices, invalid: (why: string) => UserError): Price | null {
   if (value === undefined) return null
-  if (typeof value === 'number' && value >= 0 && Number.isFinite(value)) return value
+  if (typeof value === 'number' && value >= 0 && Number.isFinite(value))
+    return { usdPerMonth: value, source: 'the routes file' }
   const known = typeof value === 'string' ? prices.items.get(value) : undefined
   if (known === undefined)
     throw invalid(

@@ -85,6 +85,8 @@ export interface RouteRow {
   readonly phases: { readonly [phase: string]: LatencySummary }
   readonly roundsP50Ns: { readonly [figure in RoundFigure]: readonly (number | null)[] }
   readonly usdPerMonth: number | null
+  /** Where that price is from. */
+  readonly priceSource: string | null
   /** HdrHistogram V2 of each series and its exact sum, so that results merge. */
   readonly histograms: { readonly [name in Series]?: string }
   readonly sumsNs: { readonly [name in Series]?: number }
@@ -283,7 +285,8 @@ function laneRow({ route, tally, failure, failedRounds }: Lane): RouteRow {
     ...rowFigures(tally),
     vantage: hostname(),
     eventAge: readEventAge(route.feedFile),
-    usdPerMonth: route.usdPerMonth,
+    usdPerMonth: route.price?.usdPerMonth ?? null,
+    priceSource: route.price?.source ?? null,
     imported: null,
   }
 }
@@ -400,6 +403,7 @@ export function importResult(file: string, slos: Slos): RouteRow[] {
           ? measuredAge(row.eventAge, row.eventAge.uncertaintyNs)
           : { status: 'skipped', reason: 'none in the imported result' },
       usdPerMonth: typeof row.usdPerMonth === 'number' && row.usdPerMonth >= 0 ? row.usdPerMonth : null,
+      priceSource: typeof row.priceSource === 'string' ? row.priceSource.slice(0, 256) : null,
       imported: {
         file,
         startedAtMs: Number(result.startedAtMs) || 0,

@@ -40,6 +40,9 @@ export function routeText(result: RouteResult, stream: NodeJS.WriteStream): stri
       row.imported && 'imported',
     ]
     lines.push(style('dim', `  ${facts.filter(Boolean).join(', ')}`))
+    if (row.eventAge.status === 'measured' && row.eventAge.uncertaintyNs !== null)
+      lines.push(style('dim', `  event age ± ${formatNs(row.eventAge.uncertaintyNs)}: two clocks`))
+    if (row.priceSource !== null) lines.push(style('dim', `  price: ${row.priceSource}`))
     if (row.reason !== undefined) lines.push(style('yellow', `  ${row.status}: ${row.reason}`))
     if (row.imported?.contaminated) lines.push(style('yellow', '  contaminated: its own controls moved'))
     for (const [reason, times] of Object.entries(row.reasons)) lines.push(style('red', `  ${reason} ${times}`))

@@ -16,7 +16,7 @@ before(() => {
 })
 after(() => rmSync(folder, { recursive: true }))
 
-const PRICES = { asOf: '', items: new Map<string, number>() }
+const PRICES = { asOf: '', items: new Map() }
 const judgeAll = (results: ReturnType<typeof readResults>) =>
   CLAIMS.map((claim) => judged(claim, { results, prices: PRICES, numaNodes: 1 }, new Map()))
 

@@ -6,8 +6,8 @@ import { type JudgeInput, judgeClaim, type SavedResult } from '../../src/claims/
 const PRICES = {
   asOf: 'now',
   items: new Map([
-    ['cloud_tuned', 750],
-    ['own_hardware', 2833],
+    ['cloud_tuned', { usdPerMonth: 750, source: 'the bill of a friend' }],
+    ['own_hardware', { usdPerMonth: 2833, source: 'an offer' }],
   ]),
 }
 
@@ -241,13 +241,14 @@ describe('the claims of routes', () => {
 
 describe('the claims of costs', () => {
   it('hold in part on their own figures: the total does, 90 % saved does not', () => {
-    const { verdict, parts } = judge('cost-cloud')
+    const { verdict, parts, note } = judge('cost-cloud')
     assert.equal(verdict, 'holds in part')
     assert.deepEqual(
       parts.map(({ holds }) => holds),
       [true, false, null],
     )
     assert.match(parts[1]?.measured ?? '', /^65 % to 82 %/)
+    assert.match(note, /74 % saved, 750 USD a month \(the bill of a friend\) against 2833 USD a month \(an offer\)/)
   })
 
   it('of pay-back need what its user earns', () => {

@@ -30,6 +30,7 @@ function row(name: string, responses: readonly number[], usdPerMonth: number | n
     phases: {},
     roundsP50Ns: { response: responses, edgeRtt: [], behindEdge: [] },
     usdPerMonth,
+    priceSource: null,
     histograms: {},
     sumsNs: {},
     imported: null,

@@ -27,7 +27,8 @@ describe('a routes file', () => {
     const [route] = read(`[{"name":"a",${URL_FIELD},"region":"us-east-2","route":"PrivateLink",
       "via":{"relay":"[::1]:443"},"pricePerMonth":"privatelink"}]`)
     assert.equal(route?.region, 'us-east-2')
-    assert.equal(route?.usdPerMonth, 7.3)
+    assert.equal(route?.price?.usdPerMonth, 7.3)
+    assert.match(route?.price?.source ?? '', /privatelink/)
     assert.equal(viaText(route?.via ?? null), 'relay [::1]:443')
     assert.match(route?.url.href ?? '', /^http:\/\/h\/trade-api/)
   })
@@ -71,6 +72,13 @@ describe('a price file', () => {
     const { items } = readPrices(PRICE_FILE)
     for (const item of ['public_internet', 'privatelink', 'cloud_tuned', 'own_hardware'])
       assert.ok(items.has(item), item)
+    for (const [item, { source }] of items)
+      assert.match(source, /^https:\/\/|^third party, check at .*: https:|^example, edit me: /, item)
+  })
+
+  it('whose item names no source says so', () => {
+    const { items } = readPrices(write('{"items":{"a":{"usdPerMonth":1}}}'))
+    assert.deepEqual(items.get('a'), { usdPerMonth: 1, source: 'the price file names no source' })
   })
 
   for (const [text, message] of [

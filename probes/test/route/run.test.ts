@@ -8,6 +8,7 @@ import { PRICE_FILE, readPrices } from '../../src/route/price.ts'
 import { startRelay } from '../../src/route/relay.ts'
 import { INJECTED_LABEL, readRoutes } from '../../src/route/routes.ts'
 import { type RouteOptions, type RouteResult, runRoutes } from '../../src/route/run.ts'
+import { routeText } from '../../src/route/text.ts'
 import { lastLine, runProbe, startProbe, startTarget, type Target } from '../target.ts'
 
 const OPTIONS = {
@@ -189,6 +190,29 @@ describe('a route', () => {
     assert.deepEqual(measured, { status: 'measured', uncertaintyNs: 2e5, ...age })
     assert.match(none?.status === 'skipped' ? none.reason : '', /has no message age: no bound on the clocks/)
     assert.match(other?.status === 'skipped' ? other.reason : '', /no result of probe feed/)
+    assert.match(routeText(result, process.stdout), /40\.0 ms.*\n.*\n.*event age ± 200 µs: two clocks/)
+  })
+
+  it('says beside each price where it is from', async () => {
+    const prices = ['global_accelerator', 99, undefined].map((pricePerMonth, i) => ({
+      name: `route ${i}`,
+      pricePerMonth,
+    }))
+    const result = await run(
+      prices.map((entry) => ({ ...entry, url: target.url })),
+      { rounds: 1, count: 1 },
+    )
+    assert.deepEqual(
+      result.rows.map(({ usdPerMonth, priceSource }) => [usdPerMonth, priceSource]),
+      [
+        [18.25, 'https://aws.amazon.com/global-accelerator/pricing/'],
+        [99, 'the routes file'],
+        [null, null],
+      ],
+    )
+    const text = routeText(result, process.stdout)
+    assert.match(text, /price: https:\/\/aws\.amazon\.com\/global-accelerator\/pricing\//)
+    assert.match(text, /price: the routes file/)
   })
 })
 
