@@ -3,13 +3,14 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, describe, it } from 'node:test'
-import { DEFAULT_SLOS, UserError } from '@tickscope/contract'
+import { UserError } from '@tickscope/contract'
 import { intersect, intervalOf, measureOffset, WallClock } from '../src/feed/offset.ts'
 import { Books, Silence } from '../src/feed/silence.ts'
 import { type FeedOptions, feedProbe } from '../src/feed.ts'
 import type { ProbeContext } from '../src/probe.ts'
 import { SILENT_REPORTER } from '../src/reporter.ts'
 import type { Measurement } from '../src/result.ts'
+import { contextOf } from './measurement.ts'
 import { type Simulator, startSimulator } from './simulator.ts'
 import { lastLine, runProbe, startProbe } from './target.ts'
 
@@ -20,17 +21,7 @@ function measure(
 ): Promise<Measurement> {
   return feedProbe.run(
     { url, keyFile, keyId: 'probe', staleAfter: 10_000, ...options },
-    {
-      durationMs: 800,
-      serve: false,
-      signal: new AbortController().signal,
-      slos: DEFAULT_SLOS,
-      reporter: SILENT_REPORTER,
-      measuring() {},
-      note() {},
-      progress() {},
-      ...context,
-    },
+    contextOf({ durationMs: 800, ...context }),
   )
 }
 

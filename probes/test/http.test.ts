@@ -7,13 +7,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { DEFAULT_SLOS, type LatencyHistogram, UserError } from '@tickscope/contract'
+import { type LatencyHistogram, UserError } from '@tickscope/contract'
 import { AUTH_HEADERS, loadPublicKey, verify } from '@tickscope/venue/kalshi'
 import { type HttpOptions, httpProbe, targetUrl } from '../src/http.ts'
 import type { ProbeContext } from '../src/probe.ts'
-import { SILENT_REPORTER } from '../src/reporter.ts'
 import { figuresOf, type Measurement } from '../src/result.ts'
 import { Tally } from '../src/tally.ts'
+import { contextOf, tallyOf } from './measurement.ts'
 import { createCertificate, startTarget, type Target, type TlsFiles } from './target.ts'
 
 const OPTIONS = {
@@ -31,24 +31,7 @@ function measure(
   options: Partial<HttpOptions> & { readonly url: string },
   context: Partial<ProbeContext> = {},
 ): Promise<Measurement> {
-  return httpProbe.run(
-    { ...OPTIONS, ...options },
-    {
-      durationMs: 500,
-      serve: false,
-      signal: new AbortController().signal,
-      slos: DEFAULT_SLOS,
-      reporter: SILENT_REPORTER,
-      measuring() {},
-      note() {},
-      progress() {},
-      ...context,
-    },
-  )
-}
-
-function tallyOf({ rows }: Measurement, name: string): Tally {
-  return rows.find(({ mode }) => mode.name === name)?.tally as Tally
+  return httpProbe.run({ ...OPTIONS, ...options }, contextOf({ durationMs: 500, ...context }))
 }
 
 const above = (histogram: LatencyHistogram, ns: number) => histogram.count - histogram.countAtMost(ns)

@@ -12,12 +12,11 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { DEFAULT_SLOS, UserError } from '@tickscope/contract'
+import { UserError } from '@tickscope/contract'
 import { AUTH_HEADERS, loadPublicKey, resolveEnvironment, verify } from '@tickscope/venue/kalshi'
 import { type HttpOptions, httpProbe } from '../src/http.ts'
 import type { ProbeContext } from '../src/probe.ts'
-import { SILENT_REPORTER } from '../src/reporter.ts'
-import type { Measurement } from '../src/result.ts'
+import { contextOf, tallyOf } from './measurement.ts'
 import { createCertificate, lastLine, runProbe, startTarget, type TlsFiles } from './target.ts'
 
 type Listener = (request: Http2ServerRequest, response: Http2ServerResponse) => void
@@ -35,24 +34,8 @@ function measure(options: Partial<HttpOptions> & { readonly url: string }, conte
       rate: 100,
       ...options,
     },
-    {
-      durationMs: 300,
-      serve: false,
-      signal: new AbortController().signal,
-      slos: DEFAULT_SLOS,
-      reporter: SILENT_REPORTER,
-      measuring() {},
-      note() {},
-      progress() {},
-      ...context,
-    },
+    contextOf({ durationMs: 300, ...context }),
   )
-}
-
-const tallyOf = ({ rows }: Measurement, name: string) => {
-  const row = rows.find(({ mode }) => mode.name === name)
-  assert.ok(row)
-  return row.tally
 }
 
 describe('the http probe on HTTP/2', () => {

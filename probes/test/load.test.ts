@@ -3,16 +3,16 @@ import assert from 'node:assert/strict'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { after, describe, it } from 'node:test'
-import { DEFAULT_SLOS, UserError } from '@tickscope/contract'
+import { UserError } from '@tickscope/contract'
 import { nowNs } from '../src/clock.ts'
 import { judgeControls, sampleControls } from '../src/controls.ts'
 import { findKnee, judgeStep, type Step } from '../src/load/knee.ts'
 import { type LoadOptions, loadProbe } from '../src/load.ts'
 import type { ProbeContext } from '../src/probe.ts'
-import { SILENT_REPORTER } from '../src/reporter.ts'
 import type { Measurement } from '../src/result.ts'
 import { Tally } from '../src/tally.ts'
 import { type Answerer, startAnswerer } from './answerer.ts'
+import { contextOf } from './measurement.ts'
 import { lastLine, runProbe, startTarget } from './target.ts'
 
 const OPTIONS = {
@@ -29,20 +29,7 @@ function measure(
   options: Partial<LoadOptions> & { readonly url: string },
   context: Partial<ProbeContext> = {},
 ): Promise<Measurement> {
-  return loadProbe.run(
-    { ...OPTIONS, ...options },
-    {
-      durationMs: 500,
-      serve: false,
-      signal: new AbortController().signal,
-      slos: DEFAULT_SLOS,
-      reporter: SILENT_REPORTER,
-      measuring() {},
-      note() {},
-      progress() {},
-      ...context,
-    },
-  )
+  return loadProbe.run({ ...OPTIONS, ...options }, contextOf({ durationMs: 500, ...context }))
 }
 
 /**

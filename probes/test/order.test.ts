@@ -4,14 +4,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { DEFAULT_SLOS, UserError } from '@tickscope/contract'
+import { UserError } from '@tickscope/contract'
 import { collectPages, resolveEnvironment } from '@tickscope/venue/kalshi'
 import { moneyAt } from '../src/access.ts'
 import { checkConsent, Levels } from '../src/order/limit.ts'
 import { type OrderOptions, orderProbe } from '../src/order.ts'
 import type { ProbeContext } from '../src/probe.ts'
-import { SILENT_REPORTER } from '../src/reporter.ts'
 import type { Measurement } from '../src/result.ts'
+import { contextOf, tallyOf } from './measurement.ts'
 import { type Simulator, startSimulator } from './simulator.ts'
 import { lastLine, runProbe, startProbe } from './target.ts'
 
@@ -32,26 +32,7 @@ function measure(
   options: Partial<OrderOptions> = {},
   context: Partial<ProbeContext> = {},
 ): Promise<Measurement> {
-  return orderProbe.run(
-    { ...OPTIONS, url, keyFile, ...options },
-    {
-      durationMs: 500,
-      serve: false,
-      signal: new AbortController().signal,
-      slos: DEFAULT_SLOS,
-      reporter: SILENT_REPORTER,
-      measuring() {},
-      note() {},
-      progress() {},
-      ...context,
-    },
-  )
-}
-
-const tallyOf = ({ rows }: Measurement, name: string) => {
-  const row = rows.find(({ mode }) => mode.name === name)
-  assert.ok(row)
-  return row.tally
+  return orderProbe.run({ ...OPTIONS, url, keyFile, ...options }, contextOf({ durationMs: 500, ...context }))
 }
 
 /** What rests for the account in the simulator's own words, once its reads have caught up. */
