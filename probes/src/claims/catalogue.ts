@@ -32,7 +32,7 @@ export const CLAIMS: readonly Claim[] = [
     id: 'rt-python',
     claim: "an optimised Python stack (asyncio with uvloop) places an order on Kalshi's REST API about as fast as C++",
     figures: 'Python 8–12 ms round trip, C++ 6–9 ms',
-    how: "the client's share of an order, against a simulated venue: same bytes, each ecosystem's own signing",
+    how: "the client's share of an order, against a simulated venue: same bytes, each ecosystem's own signing; the venue's from a result of probe order, or http, beside it",
     probe: 'runtime',
     command: commandOf('runtime'),
   },

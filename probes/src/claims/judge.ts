@@ -7,11 +7,12 @@
 import { formatNs } from '@tickscope/contract'
 import type { LadderGain, LadderRow } from '../bypass/ladder.ts'
 import { meanInterval } from '../compare.ts'
+import { isLoopbackHost } from '../host.ts'
 import type { PinningVerdict } from '../jitter/rows.ts'
 import type { Price, Prices } from '../route/price.ts'
 import { INJECTED_LABEL } from '../route/routes.ts'
 import { compareRoutes, type RouteRow } from '../route/run.ts'
-import { judgeRuntimes } from '../runtime/claims.ts'
+import { judgeRuntimes, type VenueShare } from '../runtime/claims.ts'
 import type { RuntimeComparison, RuntimeRow } from '../runtime/run.ts'
 import type { ClaimProbe } from './catalogue.ts'
 import {
@@ -56,7 +57,7 @@ export function judgeClaim(id: string, input: JudgeInput): Judgement {
       if (runtime === undefined) return notMeasured('runtime')
       const { rows, comparisons } = runtime
       if (!isList<RuntimeRow>(rows) || !isList<RuntimeComparison>(comparisons)) return notMeasured('runtime')
-      const claims = judgeRuntimes(rows, comparisons, reasonsOf(runtime))
+      const claims = judgeRuntimes(rows, comparisons, reasonsOf(runtime), venueShareOf(input.results))
       return claims.find((claim) => claim.id === id) ?? notMeasured('runtime')
     }
     case 'fix-size':
@@ -91,6 +92,28 @@ export function judgeClaim(id: string, input: JudgeInput): Judgement {
     default:
       throw new RangeError(`no claim is called ${id}`)
   }
+}
+
+/**
+ * What a venue beyond this machine takes for a call, of the latest result that knows: an order's acknowledgement, else a
+ * read's first byte on a warm connection. Simulators and contaminated runs say nothing.
+ */
+function venueShareOf(results: readonly SavedResult[]): VenueShare | undefined {
+  const shares = results.flatMap(({ probe, body }): (VenueShare & { readonly probe: string })[] => {
+    const [row, phase, what] = probe === 'order' ? ['place', 'place_ack', 'orders'] : ['warm', 'ttfb', 'reads']
+    const url = URL.parse(String(body.target))
+    if ((probe !== 'order' && probe !== 'http') || body.contaminated === true || !isList<NamedRow>(body.rows)) return []
+    const found = body.rows.find((each) => each?.name === row)?.phases?.[phase]
+    if (url === null || isLoopbackHost(url.hostname) || typeof found?.p50Ns !== 'number' || !(Number(found.count) > 0))
+      return []
+    return [{ probe, target: url.origin, of: `${phase} of ${found.count} ${what}`, p50Ns: found.p50Ns }]
+  })
+  return shares.findLast(({ probe }) => probe === 'order') ?? shares.at(-1)
+}
+
+interface NamedRow {
+  readonly name?: unknown
+  readonly phases?: { readonly [phase: string]: { readonly count?: unknown; readonly p50Ns?: unknown } }
 }
 
 /** Why a run was contaminated; empty when it was not. */

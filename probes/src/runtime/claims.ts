@@ -15,11 +15,22 @@ const GAP_NS = (PYTHON_MS[1] - CPP_MS[1]) * 1e6
 const PYPY_FACTOR = [4, 7] as const
 /** `Equal` I/O: within this share of CPython's. */
 const EQUAL_RATIO = 0.2
+const NO_INTERVAL = 'too few rounds for an interval'
 
+/** From the bytes of a request written to the venue's answer read, on the route that counts. */
+export interface VenueShare {
+  readonly target: string
+  /** What it is of, such as `place_ack of 40 orders`. */
+  readonly of: string
+  readonly p50Ns: number
+}
+
+/** @param venue without it, nothing is known of whole round trips: the runtimes are measured on loopback */
 export function judgeRuntimes(
   rows: readonly RuntimeRow[],
   comparisons: readonly RuntimeComparison[],
   contaminatedBy: readonly string[],
+  venue?: VenueShare,
 ): ClaimVerdict[] {
   const settle = (id: ClaimVerdict['id'], judgement: Judgement): ClaimVerdict => ({
     id,
@@ -27,10 +38,14 @@ export function judgeRuntimes(
       ? contaminatedJudgement(judgement, contaminatedBy)
       : judgement),
   })
-  return [settle('rt-python', judgePython(rows, comparisons)), settle('rt-pypy', judgePypy(rows, comparisons))]
+  return [settle('rt-python', judgePython(rows, comparisons, venue)), settle('rt-pypy', judgePypy(rows, comparisons))]
 }
 
-function judgePython(rows: readonly RuntimeRow[], comparisons: readonly RuntimeComparison[]): Judgement {
+function judgePython(
+  rows: readonly RuntimeRow[],
+  comparisons: readonly RuntimeComparison[],
+  venue: VenueShare | undefined,
+): Judgement {
   const row = (kind: string) => rows.find((r) => r.kind === kind && r.status === 'measured')
   const c = row('c')
   const python = row('uvloop') ?? row('asyncio')
@@ -39,6 +54,13 @@ function judgePython(rows: readonly RuntimeRow[], comparisons: readonly RuntimeC
   const gap = comparisons.find(
     ({ from, to, quantity }) => from === c.name && to === python.name && quantity === 'client',
   )
+  const clients = [python, c].map(({ client }) => client?.p50Ns ?? 0) as [number, number]
+  const [pythonText, cText] = clients.map(formatNs)
+  const wholes = clients.map((ns) => formatNs(ns + (venue?.p50Ns ?? 0)))
+  const rest =
+    venue === undefined
+      ? "the rest is the route's and the venue's"
+      : `${venue.target} took ${formatNs(venue.p50Ns)} (p50, ${venue.of}), so about ${wholes[0]} and ${wholes[1]} in all, without an interval`
   const parts: ClaimPart[] = [
     {
       statement: `${python.kind} costs an order at most ${GAP_NS / 1e6} ms more than C, the gap of the claim`,
@@ -47,13 +69,15 @@ function judgePython(rows: readonly RuntimeRow[], comparisons: readonly RuntimeC
     },
     {
       statement: `an order takes ${PYTHON_MS.join('–')} ms in Python and ${CPP_MS.join('–')} ms in C++`,
-      measured: `the client's own share is ${formatNs(python.client?.p50Ns ?? 0)} in ${python.kind} and ${formatNs(c.client?.p50Ns ?? 0)} in C (p50); the rest is the route's and the venue's`,
+      measured: `the client's own share is ${pythonText} in ${python.kind} and ${cText} in C (p50); ${rest}`,
       holds: null,
     },
   ]
   return conclude(
     parts,
-    'Whole round trips to the venue need an account and a route: measure them with probe order. Against the simulator on loopback only the client share is comparable.',
+    venue === undefined
+      ? "Whole round trips need the venue: save a result of probe order, or of probe http --connection warm, from the machine that would trade. Against the simulator on loopback only the client's share is comparable."
+      : "The client's share is of this probe, against the simulator on loopback; the venue's of the other one.",
   )
 }
 
@@ -74,7 +98,7 @@ function judgePypy(rows: readonly RuntimeRow[], comparisons: readonly RuntimeCom
     const factor = { low: high > 0 ? 1 / high : 0, high: low > 0 ? 1 / low : Number.POSITIVE_INFINITY }
     return {
       statement,
-      measured: `${(1 / ratio.mean).toFixed(1)} times (${factor.low.toFixed(1)} to ${factor.high.toFixed(1)})`,
+      measured: `${(1 / ratio.mean).toFixed(1)} times (${Number.isFinite(factor.high) ? `${factor.low.toFixed(1)} to ${factor.high.toFixed(1)}` : NO_INTERVAL})`,
       holds: atLeast(factor, PYPY_FACTOR[0]),
     }
   }
@@ -119,5 +143,6 @@ function intervalOf({ low, high }: { readonly low: number | null; readonly high:
 function differenceText(comparison: RuntimeComparison): string {
   const { low, high } = intervalOf(comparison)
   const signed = (ns: number) => (ns < 0 ? `−${formatNs(-ns)}` : formatNs(ns))
-  return `${signed(comparison.mean)} (99 % interval ${signed(low)} to ${signed(high)}, ${comparison.rounds} rounds)`
+  const interval = Number.isFinite(low + high) ? `99 % interval ${signed(low)} to ${signed(high)}` : NO_INTERVAL
+  return `${signed(comparison.mean)} (${interval}, ${comparison.rounds} rounds)`
 }

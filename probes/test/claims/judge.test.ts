@@ -57,6 +57,48 @@ describe('every claim', () => {
   })
 })
 
+describe('the claim about whole round trips', () => {
+  const side = (kind: string, p50Ns: number) => ({ kind, name: kind, status: 'measured', client: { p50Ns } })
+  const runtime = { probe: 'runtime', rows: [side('c', 400_000), side('uvloop', 800_000)], comparisons: [] }
+  const order = (target: string, p50Ns: number, more = {}) => ({
+    probe: 'order',
+    target,
+    rows: [{ name: 'place', phases: { place_ack: { count: 40, p50Ns } } }],
+    ...more,
+  })
+  const http = {
+    probe: 'http',
+    target: 'https://venue.example/time',
+    rows: [
+      { name: 'warm', phases: { ttfb: { count: 50, p50Ns: 5e6 } } },
+      { name: 'new', phases: { ttfb: { count: 50, p50Ns: 6e6 } } },
+    ],
+  }
+  const whole = (...others: Parameters<typeof input>[0]) =>
+    judge('rt-python', runtime, ...others).parts[1]?.measured ?? ''
+
+  it('adds what the venue took, of an order before a read', () => {
+    assert.match(
+      whole(http),
+      /https:\/\/venue\.example took 5\.00 ms \(p50, ttfb of 50 reads\), so about 5\.80 ms and 5\.40 ms/,
+    )
+    assert.match(
+      whole(order('https://demo.example', 7e6), http),
+      /7\.00 ms \(p50, place_ack of 40 orders\), so about 7\.80 ms/,
+    )
+  })
+
+  it('takes nothing from a simulator, from a contaminated run, or from a result without figures', () => {
+    for (const other of [
+      order('http://127.0.0.1:8700', 7e6),
+      order('https://demo.example', 7e6, { contaminated: true }),
+      { probe: 'http', target: 'no url', rows: http.rows },
+      { probe: 'order', target: 'https://demo.example', rows: [null, { name: 'place' }] },
+    ])
+      assert.match(whole(other), /the rest is the route's and the venue's$/)
+  })
+})
+
 describe('the claim of DPDK', () => {
   const rows = [ladderRow('dpdk_af_packet', [4000, 4100, 4050, 4020])]
 

@@ -56,6 +56,18 @@ const verdictOf = (id: string, rows: readonly RuntimeRow[], contaminatedBy?: rea
 const C = row('c', { client: [400e3, 410e3, 405e3, 400e3] })
 
 describe('the claim that Python is about as fast as C++', () => {
+  it('names no bounds after too few rounds for them', () => {
+    const [python, pypy] = judge(
+      [row('c', { client: [400e3] }), row('uvloop', { client: [800e3] }), row('asyncio', { client: [900e3], cpu: [5000] })].concat(
+        row('pypy', { client: [700e3], cpu: [1000] }),
+      ),
+    )
+    for (const { measured } of [...(python?.parts ?? []), ...(pypy?.parts ?? [])])
+      assert.doesNotMatch(measured, /Infinity|−-|to -/)
+    assert.match(python?.parts[0]?.measured ?? '', /\(too few rounds for an interval, 1 rounds\)/)
+    assert.match(pypy?.parts[0]?.measured ?? '', /\(too few rounds for an interval\)$/)
+  })
+
   it('holds in part when the gap is within the claimed one: the whole round trip is not measured on loopback', () => {
     const uvloop = row('uvloop', { client: [800e3, 810e3, 805e3, 790e3] })
     assert.equal(verdictOf('rt-python', [C, uvloop]), 'holds in part')
