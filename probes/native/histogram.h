@@ -28,18 +28,8 @@ static inline void histogram_record(struct histogram *h, uint64_t ns) {
   h->sum_ns += ns;
 }
 
-/* Middle of the cell that holds quantile q; for the programs' own decisions, people read the merged histograms. */
-static inline uint64_t histogram_quantile(const struct histogram *h, double q) {
-  uint64_t rank = (uint64_t)(q * (double)h->count + 0.999999), seen = 0;
-  for (int cell = 0; cell < CELL_COUNT; cell++) {
-    seen += h->cells[cell];
-    if (seen >= rank && seen > 0) {
-      int bucket = cell < 2048 ? 0 : cell / 1024 - 1;
-      return ((uint64_t)(cell - bucket * 1024) << bucket) + ((1ull << bucket) >> 1);
-    }
-  }
-  return 0;
-}
+/* For the programs' own decisions; people read the merged histograms. 0 of nothing. */
+static inline uint64_t histogram_mean(const struct histogram *h) { return h->count ? h->sum_ns / h->count : 0; }
 
 static inline void histogram_print(FILE *out, const char *name, const struct histogram *h) {
   fprintf(out, "\"%s\":{\"count\":%llu,\"sumNs\":%llu,\"cells\":[", name, (unsigned long long)h->count,
