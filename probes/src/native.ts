@@ -53,17 +53,23 @@ function buildFolder(): string {
 }
 
 /**
- * The path of a program, built if its sources are newer; without sources, as in an image, it was built before.
+ * The path of a program, built if its sources are newer; without sources, as in an image, it was built before. A stop
+ * ends the building: nothing is run after it.
  *
  * @throws UserError `NATIVE_BUILD` with the compiler's first line and what to install; `NATIVE_MISSING`
  */
-export async function nativeProgram(name: 'bypass' | 'jitter' | 'dpdk' | 'order'): Promise<string> {
+export async function nativeProgram(
+  name: 'bypass' | 'jitter' | 'dpdk' | 'order',
+  signal?: AbortSignal,
+): Promise<string> {
   if (!existsSync(join(SOURCE, 'Makefile'))) return builtProgram(name)
   const out = buildFolder()
   const program = join(out, name)
   try {
-    await promisify(execFile)('make', ['-C', SOURCE, '--silent', `OUT=${out}`, program], { timeout: BUILD_TIMEOUT_MS })
+    const args = ['-C', SOURCE, '--silent', `OUT=${out}`, program]
+    await promisify(execFile)('make', args, { timeout: BUILD_TIMEOUT_MS, ...(signal && { signal }) })
   } catch (error) {
+    if (signal?.aborted) return program
     const { code, stderr = '', message } = error as NodeJS.ErrnoException & { stderr?: string }
     const said =
       stderr.split('\n').find((line) => /error|not found|No such/i.test(line)) ?? stderr.split('\n')[0] ?? message
@@ -106,8 +112,10 @@ export interface NativeEnd {
   readonly said: string
 }
 
-/** Runs a program to its end; never rejects for what the program does. */
+/** Runs a program to its end; never rejects for what the program does. After a stop nothing is started any more. */
 export async function runNative({ program, args, env, timeoutMs, signal, onLine }: NativeRun): Promise<NativeEnd> {
+  // A listener of a signal that was given before never hears it.
+  if (signal?.aborted) return { code: null, signal: 'SIGKILL', said: 'stopped before it was started' }
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
   const kill = () => child.kill('SIGKILL')
   let timedOut = false
@@ -132,7 +140,9 @@ export async function runNative({ program, args, env, timeoutMs, signal, onLine 
       resolve({
         code,
         signal: by,
-        said: timedOut ? `ended after ${Math.round(timeoutMs / 1000)} s without a result` : said,
+        said: timedOut
+          ? `ended after ${Math.round(timeoutMs / 1000)} s without a result`
+          : said || (by ? `ended by ${by}` : ''),
       }),
     )
   })

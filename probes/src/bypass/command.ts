@@ -1,9 +1,16 @@
 /** `probe bypass`: flags, signals, output. */
-import { setTimeout as delay } from 'node:timers/promises'
-import { announce, EXIT, formatNs, loadSlos, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
-import { durationFlag, integerFlag, readFlagFile } from '../flag.ts'
+import { integerFlag } from '../flag.ts'
 import { startProgress } from '../progress.ts'
+import {
+  addServiceFlags,
+  checkServeFlags,
+  type ProbeEnvironment,
+  reportTo,
+  type ServiceOptions,
+  serveEvery,
+} from '../service.ts'
 import { DPDK_PATHS, KERNEL_PATHS, type LadderRow } from './ladder.ts'
 import { createBypassReporter } from './report.ts'
 import { type BypassOptions, type BypassResult, runBypass } from './run.ts'
@@ -11,8 +18,9 @@ import { bypassText } from './text.ts'
 
 /** About what a round of all paths takes, with controls, per 1,000 messages and payload; only for the progress bar. */
 const ROUND_MS_PER_1000 = 1_200
+const EVERY_MS = 3_600_000
 
-interface Options {
+interface Options extends ServiceOptions {
   readonly rounds: number
   readonly count: number
   readonly warmUp: number
@@ -21,7 +29,6 @@ interface Options {
   readonly paths?: readonly string[]
   readonly preload: readonly string[]
   readonly endToEnd?: number
-  readonly collector?: string
   readonly device?: string
   readonly address?: string
   readonly peer?: string
@@ -29,13 +36,6 @@ interface Options {
   readonly clientCpu: number
   readonly serverCpu: number
   readonly budget: readonly PathBudget[]
-  readonly serve: boolean
-  /** ms */
-  readonly every: number
-  readonly config?: string
-  readonly tokenFile?: string
-  readonly service: string
-  readonly instance?: string
   readonly json: boolean
 }
 
@@ -43,12 +43,6 @@ interface Options {
 interface PathBudget {
   readonly path: string
   readonly thresholdMs: number
-}
-
-/** What the process was given beside its flags. */
-interface BypassEnvironment {
-  readonly config?: string | undefined
-  readonly tokenFile?: string | undefined
 }
 
 const PATHS: readonly string[] = [...KERNEL_PATHS, ...DPDK_PATHS]
@@ -73,8 +67,10 @@ function budgetFlag(text: string, before: readonly PathBudget[]): PathBudget[] {
 }
 
 /** p50 of the bot's tick-to-trade plus its API round trip, as its collector knows them. */
-async function measuredEndToEndNs(collector: string): Promise<number> {
-  const answer = await fetch(`${collector}/v1/summary`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined)
+async function measuredEndToEndNs(collector: string, signal: AbortSignal): Promise<number> {
+  const ends = AbortSignal.any([signal, AbortSignal.timeout(5_000)])
+  const answer = await fetch(`${collector}/v1/summary`, { signal: ends }).catch(() => undefined)
+  if (signal.aborted) return 0
   if (!answer?.ok)
     throw new UserError('COLLECTOR_AWAY', `no summary from the collector at ${collector}`, EXIT.environment)
   const { tickToTrade, apiRtt } = (await answer.json()) as { tickToTrade: { p50Ns: number }; apiRtt: { p50Ns: number } }
@@ -85,9 +81,9 @@ async function measuredEndToEndNs(collector: string): Promise<number> {
 export function addBypassCommand(
   parent: Command,
   exit: (code: number) => void,
-  environment: BypassEnvironment = {},
+  environment: ProbeEnvironment = {},
 ): void {
-  parent
+  const command = parent
     .command('bypass')
     .description('What waiting, the kernel stack and bypassing it cost: one message over every path, interleaved.')
     .option('--rounds <n>', 'interleaved rounds; 5 make an interval worth reading', integerFlag('--rounds', 1, 1000), 5)
@@ -108,20 +104,10 @@ export function addBypassCommand(
       [] as string[],
     )
     .option('--budget <path=duration>', "break (exit code 1) when the path's p99 is longer; repeatable", budgetFlag, [])
-    .option('--end-to-end <duration>', "your bot's whole round trip, to say what a gain is worth to it", (text) =>
-      parseDurationMs(text, '--end-to-end'),
-    )
-    .option('--collector <url>', "report to this collector, and take the bot's round trip from it")
-    .option('--token-file <file>', "file with the collector's token")
-    .option('--config <file>', 'JSON file that overrides the SLOs')
-    .option('--service <name>', 'service label of what is reported', 'probe')
-    .option('--instance <name>', "instance label (default: the host's name)")
-    .option('--serve', 'run until stopped, once each --every, print no table', false)
     .option(
-      '--every <duration>',
-      'time between the starts of two runs of a service',
-      durationFlag('--every', 24 * 3.6e6),
-      3.6e6,
+      '--end-to-end <duration>',
+      "your bot's whole round trip, to say what a gain is worth to it (default: as the collector knows it)",
+      (text) => parseDurationMs(text, '--end-to-end'),
     )
     .option('--device <nic>', 'a real NIC instead of the veth pair; with --address, --peer, --peer-mac')
     .option('--address <ip>', "the NIC's address")
@@ -129,22 +115,25 @@ export function addBypassCommand(
     .option('--peer-mac <mac>', "the far end's MAC address")
     .option('--client-cpu <cpu>', 'core of the client', integerFlag('--client-cpu', 0, 1023), 0)
     .option('--server-cpu <cpu>', 'core of the server', integerFlag('--server-cpu', 0, 1023), 1)
+  addServiceFlags(command, 'a run', EVERY_MS)
     .option('--json', 'print one JSON object, the last line of stdout', false)
     .action(async (options: Options) => exit(await run(options, environment)))
 }
 
-async function run(options: Options, environment: BypassEnvironment): Promise<number> {
-  const { device, address, peer, peerMac, collector, paths, serve, every, json } = options
+async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
+  const { device, address, peer, peerMac, collector, paths, serve, every } = options
   const named = [device, address, peer, peerMac].filter((value) => value !== undefined).length
   if (named !== 0 && named !== 4)
     throw new UserError('NETWORK_PARTIAL', 'a real network needs all of --device, --address, --peer and --peer-mac')
-  if (serve && json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
+  checkServeFlags(options)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
   const note = (line: string) => process.stderr.write(`bypass: ${line}\n`)
-  const reporter = await connectReporter(options, environment)
+  const to = reportTo(options, environment)
+  const reporter = to && (await createBypassReporter({ ...to, payloadBytes: options.payloads[0] ?? 64 }))
   const once = async (): Promise<BypassResult> => {
-    const endToEndNs = await endToEndOf(options)
+    // A service shows nobody what a gain is worth.
+    const endToEndNs = serve ? undefined : await endToEndOf(options, stopping.signal)
     const estimateMs = (options.rounds * options.payloads.length * options.count * ROUND_MS_PER_1000) / 1000
     const progress = startProgress('bypass', serve ? Number.POSITIVE_INFINITY : estimateMs)
     const settings: BypassOptions = {
@@ -169,32 +158,54 @@ async function run(options: Options, environment: BypassEnvironment): Promise<nu
     return result
   }
   try {
-    if (serve) {
-      announce({ event: 'ready', probe: 'bypass' })
-      let runs = 0
-      while (!stopping.signal.aborted) {
-        const startedAtMs = Date.now()
-        await once()
-        if (!stopping.signal.aborted) runs++
-        const leftMs = Math.max(0, startedAtMs + every - Date.now())
-        await delay(leftMs, undefined, { signal: stopping.signal }).catch(() => {})
-      }
-      announce({ event: 'summary', runs })
-      return EXIT.ok
-    }
-    const result = await once()
-    const budgets = judge(result.rows, options.budget)
-    const text = [
-      bypassText(result, process.stdout),
-      ...budgets.map(
-        ({ path, thresholdMs, ok }) =>
-          `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${path} within ${formatNs(thresholdMs * 1e6)}`,
-      ),
-    ].join('\n')
-    process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
-    return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+    if (!serve) return print(await once(), options)
+    const tally = { failed: 0, sent: 0, lost: 0 }
+    await serveEvery(
+      'bypass',
+      every,
+      stopping.signal,
+      () => serveRun(once, tally, note),
+      () => tally,
+    )
+    return EXIT.ok
   } finally {
     if (reporter && !(await reporter.stop())) note(`the collector at ${collector} did not acknowledge the last batch`)
+  }
+}
+
+/** @returns the exit code */
+function print(result: BypassResult, { budget, json }: Options): number {
+  const budgets = judge(result.rows, budget)
+  const text = [
+    bypassText(result, process.stdout),
+    ...budgets.map(
+      ({ path, thresholdMs, ok }) =>
+        `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${path} within ${formatNs(thresholdMs * 1e6)}`,
+    ),
+  ].join('\n')
+  process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
+  return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+}
+
+/** What a service measured until it was stopped, the run it was in included. */
+interface Tally {
+  /** Runs that were not possible. */
+  failed: number
+  sent: number
+  lost: number
+}
+
+/** Before anything was measured an impossible run ends the service: its flags are wrong. Later ones are tried again. */
+async function serveRun(once: () => Promise<BypassResult>, tally: Tally, note: (line: string) => void): Promise<void> {
+  try {
+    for (const { sent, lost } of (await once()).rows) {
+      tally.sent += sent
+      tally.lost += lost
+    }
+  } catch (error) {
+    if (!(error instanceof UserError) || tally.sent === 0) throw error
+    tally.failed++
+    note(`a run failed: ${error.message}`)
   }
 }
 
@@ -207,22 +218,8 @@ function judge(rows: readonly LadderRow[], budgets: readonly PathBudget[]) {
   })
 }
 
-async function endToEndOf({ endToEnd, collector }: Options): Promise<number | undefined> {
+async function endToEndOf({ endToEnd, collector }: Options, signal: AbortSignal): Promise<number | undefined> {
   if (endToEnd !== undefined) return endToEnd * 1e6
-  const measuredNs = collector === undefined ? 0 : await measuredEndToEndNs(collector)
+  const measuredNs = collector === undefined ? 0 : await measuredEndToEndNs(collector, signal)
   return measuredNs > 0 ? measuredNs : undefined
-}
-
-async function connectReporter(options: Options, environment: BypassEnvironment) {
-  const { collector, service, instance, payloads } = options
-  if (collector === undefined) return undefined
-  const tokenFile = options.tokenFile ?? environment.tokenFile
-  return createBypassReporter({
-    collectorUrl: collector,
-    token: tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim(),
-    service,
-    instance,
-    slos: loadSlos(options.config ?? environment.config),
-    payloadBytes: payloads[0] ?? 64,
-  })
 }

@@ -147,6 +147,10 @@ export class Ladder {
     rung.add(line)
   }
 
+  has(path: string, payloadBytes: number): boolean {
+    return this.#rungs.has(`${path} ${payloadBytes}`)
+  }
+
   rows(): LadderRow[] {
     return [...this.#rungs.values()].map((rung) => rung.row())
   }

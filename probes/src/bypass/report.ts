@@ -1,7 +1,7 @@
 /** The ladder in the collector: round trips as they are measured, gains once a run has made an interval. */
-import { createAgent } from '@tickscope/agent'
-import { BYPASS_PATHS, type Slos } from '@tickscope/contract'
+import { BYPASS_PATHS } from '@tickscope/contract'
 import { replayNative } from '../native.ts'
+import { createReportAgent, type ReportTo, stopReportAgent } from '../service.ts'
 import type { LadderGain, LadderLine } from './ladder.ts'
 
 export interface BypassReporter {
@@ -13,24 +13,14 @@ export interface BypassReporter {
   stop(): Promise<boolean>
 }
 
-export interface BypassReporterOptions {
-  readonly collectorUrl: string
-  readonly token?: string | undefined
-  readonly service: string
-  readonly instance?: string | undefined
-  readonly slos: Slos
+export interface BypassReporterOptions extends ReportTo {
   /** The payload that is reported, since the series have no label for it, bytes. */
   readonly payloadBytes: number
 }
 
-const STOP_TIMEOUT_MS = 3_000
-
 /** @throws UserError `AGENT_OPTION`, `AGENT_START` */
-export async function createBypassReporter({
-  payloadBytes,
-  ...options
-}: BypassReporterOptions): Promise<BypassReporter> {
-  const agent = await createAgent({ ...options, traces: false, loopSampleMs: 0 })
+export async function createBypassReporter({ payloadBytes, ...to }: BypassReporterOptions): Promise<BypassReporter> {
+  const agent = await createReportAgent(to)
   const known = (path: string) => (BYPASS_PATHS as readonly string[]).includes(path)
   return {
     async round(lines) {
@@ -46,9 +36,6 @@ export async function createBypassReporter({
         agent.set(agent.series('tickscope_bypass_gain_ratio', { path: to, quantile: `${quantile}` }), ratio)
       }
     },
-    async stop() {
-      const { acknowledged } = await agent.stop({ timeoutMs: STOP_TIMEOUT_MS })
-      return acknowledged
-    },
+    stop: () => stopReportAgent(agent),
   }
 }

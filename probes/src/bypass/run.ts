@@ -1,9 +1,9 @@
 /** One run of the ladder: builds what can be built, interleaves the rounds, and says why a row is missing. */
 import { availableParallelism } from 'node:os'
 import { UserError } from '@tickscope/contract'
-import { collectEnvironment, type Environment, parseCpuTicks, readText, stealRatio } from '../environment.ts'
+import { collectEnvironment, type Environment } from '../environment.ts'
 import { nativeProgram, runNative } from '../native.ts'
-import { judgeLadderControls, type LadderControl, sampleLadderControl } from './controls.ts'
+import { type LadderControl, RunControls, sampleLadderControl } from './controls.ts'
 import {
   DPDK_PATHS,
   gainsOf,
@@ -50,11 +50,17 @@ export interface BypassOptions {
 export interface BypassResult {
   readonly probe: 'bypass'
   readonly topology: string
+  /** Rounds that visited every path; only these are compared. Fewer than `roundsRequested` when the run was stopped. */
   readonly rounds: number
+  readonly roundsRequested: number
+  /** Whether it was asked to stop before it had measured everything. The rows also hold what an unfinished round reached. */
+  readonly stopped: boolean
   /** Messages of each path and round that were thrown away first. */
   readonly warmUp: number
   readonly contaminated: boolean
   readonly contaminatedBy: readonly string[]
+  /** The same of each round alone, by its controls before and after it; of an unfinished last one too. */
+  readonly roundsContaminatedBy: readonly (readonly string[])[]
   readonly controls: readonly LadderControl[]
   readonly environment: Environment
   readonly rows: readonly LadderRow[]
@@ -71,13 +77,15 @@ export interface BypassResult {
 const START_MS = 10_000
 const LOSSES_MS = 10_000
 const MESSAGE_NS = 1_000_000
+/** What the last control sample may take once the run was asked to stop. */
+const STOPPED_CONTROL_MS = 1_000
 
 function timeoutMs({ count, warmUp, intervalNs }: BypassOptions, paths: number): number {
   return START_MS + paths * (LOSSES_MS + ((count + warmUp) * Math.max(MESSAGE_NS, intervalNs)) / 1e6)
 }
 
 export async function runBypass(options: BypassOptions): Promise<BypassResult> {
-  const { rounds, payloads, paths, network, signal, note, progress } = options
+  const { payloads, paths, network, signal, note, progress } = options
   const wanted = (path: string) => paths === undefined || paths.includes(path)
   const root = process.getuid?.() === 0
   const loopback = !root && network === undefined
@@ -87,8 +95,10 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
     note('without root there are no network namespaces and no AF_XDP: kernel sockets are measured over loopback')
   if (availableParallelism() < 2) note('this machine has one core: both ends share it, and spinning rows mean little')
 
-  const program = await nativeProgram('bypass')
+  const program = await nativeProgram('bypass', signal)
+  // All that was measured, and what of it belongs to rounds that visited every path.
   const ladder = new Ladder()
+  const whole = new Ladder()
   const cpus = ['--client-cpu', `${options.clientCpu}`, '--server-cpu', `${options.serverCpu}`]
   const common = [
     ...cpus,
@@ -100,17 +110,14 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
       ? ['--loopback']
       : []
   const preloads = options.preload.map((name) => detectPreload(name))
-  const dpdk = await dpdkProgram(DPDK_PATHS.filter(wanted), ladder, payloads, { root, network: network !== undefined })
+  const drivers = DPDK_PATHS.filter(wanted)
+  const dpdk = await dpdkProgram(drivers, ladder, options, { root, network: network !== undefined })
   const kernelPaths = KERNEL_PATHS.filter(wanted)
 
-  const ticksBefore = parseCpuTicks(readText('/proc/stat'))
-  const controls: LadderControl[] = []
-  const control = async () => {
-    const sample = await sampleLadderControl(program, cpus)
-    if (sample !== undefined) controls.push(sample)
-  }
-  await control()
-  for (let round = 0; round < rounds && !signal.aborted; round++) {
+  const controls = new RunControls((timeoutMs) => sampleLadderControl(program, cpus, timeoutMs))
+  if (!signal.aborted) await controls.start()
+  let rounds = 0
+  for (let round = 0; round < options.rounds && !signal.aborted; round++) {
     const lines: LadderLine[] = []
     const take = (line: LadderLine) => {
       lines.push({ ...line, round })
@@ -137,17 +144,28 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
     for (const driver of dpdk.drivers)
       for (const payload of payloads) await runDpdk(dpdk.program, driver, payload, common, options, take)
     for (const preload of preloads) await runPreload(preload, program, [...common, ...one, ...where], options, take)
-    await control()
+    const finished = !signal.aborted
+    if (finished) {
+      rounds++
+      for (const line of lines) whole.add(line)
+    }
+    if (finished || lines.some(({ service }) => service))
+      await controls.endRound(finished ? undefined : STOPPED_CONTROL_MS)
     await options.report?.(lines)
-    progress((round + 1) / (rounds + 1))
+    progress((round + 1) / (options.rounds + 1))
   }
   const stamps =
     loopback || signal.aborted || !wanted('udp_blocking')
       ? []
       : await runStamps(program, [...common, ...where, '--payloads', `${payloads[0] ?? 64}`], signal)
-  const rows = ladder.rows()
-  const gains = gainsOf(rows)
-  const contaminatedBy = judgeLadderControls(controls, stealRatio(parseCpuTicks(readText('/proc/stat')), ticksBefore))
+  const stopped = signal.aborted
+  if (stopped)
+    for (const path of [...kernelPaths, ...drivers, ...preloads.map(({ name }) => `preload:${name}`)])
+      for (const payload of payloads)
+        if (!ladder.has(path, payload)) ladder.add(missing(path, payload, 'skipped', 'the run was stopped before it'))
+  const compared = whole.rows()
+  const gains = gainsOf(compared)
+  const contaminatedBy = controls.judge()
   return {
     probe: 'bypass',
     topology: network
@@ -156,16 +174,19 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
         ? 'loopback'
         : 'two network namespaces and a veth pair',
     rounds,
+    roundsRequested: options.rounds,
+    stopped,
     warmUp: options.warmUp,
     contaminated: contaminatedBy.length > 0,
     contaminatedBy,
-    controls,
+    roundsContaminatedBy: controls.rounds,
+    controls: controls.samples,
     environment: collectEnvironment(),
-    rows,
+    rows: ladder.rows(),
     gains,
-    shares: sharesOf(rows, payloads[0] ?? 64),
+    shares: sharesOf(compared, payloads[0] ?? 64),
     stamps,
-    worth: options.endToEndNs === undefined ? [] : worthOf(rows, gains, options.endToEndNs),
+    worth: options.endToEndNs === undefined ? [] : worthOf(compared, gains, options.endToEndNs),
   }
 }
 
@@ -173,7 +194,7 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
 async function dpdkProgram(
   drivers: readonly string[],
   ladder: Ladder,
-  payloads: readonly number[],
+  { payloads, signal }: BypassOptions,
   { root, network }: { root: boolean; network: boolean },
 ): Promise<{ program: string; drivers: readonly string[] }> {
   const skip = (reason: string) => {
@@ -184,7 +205,7 @@ async function dpdkProgram(
   if (!root) return skip('needs root, for network namespaces')
   if (network) return skip('the DPDK rows are of the veth pair; a real NIC must be bound to DPDK first')
   try {
-    return { program: await nativeProgram('dpdk'), drivers }
+    return { program: await nativeProgram('dpdk', signal), drivers }
   } catch (error) {
     if (error instanceof UserError) return skip('libdpdk is not here: apt-get install libdpdk-dev pkg-config gcc make')
     throw error

@@ -12,6 +12,7 @@ export function bypassText(result: BypassResult, stream: NodeJS.WriteStream): st
   const style = (format: Parameters<typeof styleText>[0], text: string) => styleText(format, text, { stream })
   const lines = [
     style('bold', `bypass over ${result.topology}, ${result.rounds} interleaved rounds`),
+    ...(result.stopped ? [style('yellow', stoppedText(result))] : []),
     'round trip user→user, CLOCK_MONOTONIC, open loop; bars show p50 of the service time on a logarithmic scale',
     '',
     style(
@@ -54,6 +55,13 @@ export function bypassText(result: BypassResult, stream: NodeJS.WriteStream): st
     )
   }
   for (const reason of result.contaminatedBy) lines.push(style('yellow', `contaminated: ${reason}`))
+  if (result.contaminated && result.roundsContaminatedBy.length > 0)
+    lines.push(
+      style(
+        'yellow',
+        `controls round by round: ${result.roundsContaminatedBy.map(({ length }) => (length > 0 ? 'moved' : 'held')).join(', ')}; gains are of all rounds`,
+      ),
+    )
   lines.push(
     style(
       'dim',
@@ -62,6 +70,11 @@ export function bypassText(result: BypassResult, stream: NodeJS.WriteStream): st
   )
   lines.push(style('dim', environmentText(result.environment)))
   return lines.join('\n')
+}
+
+function stoppedText({ rounds, roundsRequested, rows }: BypassResult): string {
+  const reached = rows.some(({ measuredRounds }) => measuredRounds.includes(rounds))
+  return `stopped: ${rounds} of ${roundsRequested} rounds are whole${reached ? '; rows show what the unfinished one reached too, gains and shares do not' : ''}`
 }
 
 function percent(ratio: number): string {

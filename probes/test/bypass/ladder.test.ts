@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { cellIndexOf } from '@tickscope/contract'
-import { judgeLadderControls, type LadderControl } from '../../src/bypass/controls.ts'
+import { judgeLadderControls, type LadderControl, RunControls } from '../../src/bypass/controls.ts'
 import { gainsOf, Ladder, type LadderLine, missing, type Status, sharesOf, worthOf } from '../../src/bypass/ladder.ts'
 import type { NativeHistogram } from '../../src/native.ts'
 
@@ -190,5 +190,51 @@ describe('the controls', () => {
     const reasons = judgeLadderControls([sample(80), sample(400, 120), sample(90, 30, 0.5)], 0.3)
     assert.equal(reasons.length, 4)
     assert.match(reasons.join(), /between 80 and 400 ns.*between 30 and 120 ns.*50\.0 %.*30\.0 %/)
+  })
+
+  /** Controls as a run takes them: one before, one after each round, and the share of time stolen in each round. */
+  const watched = async (samples: readonly (LadderControl | undefined)[], steals: readonly number[] = []) => {
+    const left = [...samples]
+    let round = -1
+    let steal = 0
+    const controls = new RunControls(
+      async () => left.shift(),
+      () => {
+        steal += round < 0 || round >= steals.length ? 0 : (steals[round] as number)
+        return { total: (round++ + 2) * 100, steal }
+      },
+    )
+    await controls.start()
+    while (left.length > 0) await controls.endRound()
+    return {
+      rounds: controls.rounds.map((reasons) => reasons.length),
+      run: controls.judge(),
+      samples: controls.samples,
+    }
+  }
+
+  it('say of each round whether its own moved, and mark the run for any of them', async () => {
+    const { rounds, run, samples } = await watched([sample(110), sample(480), sample(470), sample(110), sample(110)])
+    assert.deepEqual(rounds, [1, 0, 1, 0])
+    assert.equal(run.length, 1)
+    assert.equal(samples.length, 5)
+  })
+
+  it('mark a run that crept from round to round, though no round moved', async () => {
+    const { rounds, run } = await watched([sample(100), sample(180), sample(300)])
+    assert.deepEqual(rounds, [0, 0])
+    assert.match(run.join(), /between 100 and 300 ns/)
+  })
+
+  it('mark the round in which the hypervisor took much, and the run, however long it was', async () => {
+    const { rounds, run } = await watched([sample(100), sample(100), sample(100), sample(100)], [0, 30, 0])
+    assert.deepEqual(rounds, [0, 1, 0])
+    assert.match(run.join(), /30\.0 % of the CPU time/)
+  })
+
+  it('know nothing of the rounds beside a sample that is missing, and say so', async () => {
+    const { rounds, run } = await watched([sample(100), undefined, sample(100), sample(100)])
+    assert.deepEqual(rounds, [1, 1, 0])
+    assert.match(run.join(), /a control sample is missing/)
   })
 })

@@ -63,6 +63,32 @@ describe('reporting to a collector', { skip: noCompiler }, () => {
     assert.equal(shown, gain?.claimed ? gain.ratio : undefined)
   })
 
+  it('the ladder as a service reports every round trip of run after run until it is stopped', async () => {
+    const paths = ['udp_epoll', 'tcp_spinning']
+    const flags = ['--rounds', '1', '--count', '100', '--warm-up', '50', '--paths', `${paths}`]
+    const args = ['bypass', '--serve', '--every', '100ms', ...flags, '--collector', url]
+    const probe = spawn(process.execPath, [PROBE, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+    let last = ''
+    const lines = createInterface({ input: probe.stdout })
+    lines.on('line', (line) => (last = line))
+    await once(lines, 'line', { signal: AbortSignal.timeout(30_000) })
+    assert.deepEqual(JSON.parse(last), { event: 'ready', probe: 'bypass' })
+    const reported = (path: string) => metric('tickscope_bypass_rtt_seconds_count', `path="${path}"`)
+    const deadline = Date.now() + 30_000
+    while (((await reported('tcp_spinning')) ?? 0) < 200) {
+      assert.ok(Date.now() < deadline, 'two runs within 30 s')
+      await delay(50)
+    }
+    probe.kill('SIGTERM')
+    const [code] = await once(probe, 'close')
+    assert.equal(code, 0)
+    const summary = JSON.parse(last)
+    assert.deepEqual([summary.event, summary.failed, summary.lost], ['summary', 0, 0])
+    assert.ok(summary.runs >= 2, `${summary.runs} runs`)
+    const [epoll, tcp] = await Promise.all(paths.map(reported))
+    assert.equal((epoll ?? 0) + (tcp ?? 0), summary.sent, 'what it measured is what the collector has')
+  })
+
   it('jitter as a service reports wakes until it is stopped', async () => {
     const args = ['jitter', '--serve', '--every', '100ms', '--count', '100', '--collector', url]
     const probe = spawn(process.execPath, [PROBE, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })

@@ -1,17 +1,21 @@
 /** The ladder as a process, on this machine: what can be measured is, what cannot says why, and nothing stays behind. */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { after, before, describe, it, type TestContext } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
+import { lowestOf } from '@tickscope/contract'
 import type { LadderRow } from '../../src/bypass/ladder.ts'
 import type { BypassResult } from '../../src/bypass/run.ts'
+import { compareRatio } from '../../src/compare.ts'
 import { nativeProgram } from '../../src/native.ts'
 import {
   alive,
   descendantsOf,
+  type Ended,
   hasCompiler,
   hasDpdk,
   installed,
@@ -71,7 +75,10 @@ describe('probe bypass', { skip: needsRoot }, () => {
       assert.equal(row.roundsP50Ns.length, 3, row.path)
       assert.ok((row.p50Ns ?? 0) <= (row.p99Ns ?? 0) && (row.p99Ns ?? 0) <= (row.maxNs ?? 0), row.path)
     }
-    assert.deepEqual([result.rounds, typeof result.contaminated, result.controls.length], [3, 'boolean', 4])
+    assert.deepEqual([result.rounds, result.roundsRequested, result.stopped], [3, 3, false])
+    assert.deepEqual([result.controls.length, result.roundsContaminatedBy.length], [4, 3])
+    assert.equal(result.contaminated, result.contaminatedBy.length > 0)
+    if (!result.contaminated) assert.deepEqual(result.roundsContaminatedBy, [[], [], []])
     assert.ok(result.environment.kernel.release)
   })
 
@@ -161,18 +168,123 @@ describe('a killed probe', { skip: needsRoot }, () => {
       await until('a clean machine', () => isDeepStrictEqual(traces(), NO_TRACES))
     })
   }
+})
 
-  it('ends its children when it is asked to stop, too', async () => {
-    const probe = spawn(process.execPath, [PROBE, 'bypass', '--paths', 'udp_blocking', '--count', '100000'], {
-      stdio: 'ignore',
+describe('a probe that is asked to stop', { skip: needsRoot }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tickscope-stop-'))
+  after(() => rmSync(folder, { recursive: true }))
+  /** A stand-in for onload's wrapper that notes each start, and from one of them on waits instead of measuring. */
+  const wrapper = (name: string, waitsFrom: number) => {
+    const path = join(folder, name)
+    const starts = join(path, 'starts')
+    const script = `#!/bin/sh\necho >> ${starts}\nshift\n[ $(wc -l < ${starts}) -ge ${waitsFrom} ] && exec sleep 60\nexec "$@"\n`
+    mkdirSync(path)
+    writeFileSync(join(path, 'onload'), script, { mode: 0o755 })
+    return { starts, env: { ...process.env, PATH: `${path}${delimiter}${process.env.PATH}` } }
+  }
+  const start = (t: TestContext, env: NodeJS.ProcessEnv, ...args: string[]) => {
+    const probe = spawn(process.execPath, [PROBE, 'bypass', '--warm-up', '200', '--preload', 'onload', ...args], {
+      env,
     })
-    const family = await until('both ends', () => {
-      const all = descendantsOf(probe.pid as number)
-      return all.filter(({ command }) => command === 'bypass').length >= 2 && all
-    })
+    t.after(() => probe.kill('SIGKILL'))
+    let stdout = ''
+    probe.stdout.setEncoding('utf8').on('data', (text) => (stdout += text))
+    const closed = once(probe, 'close', { signal: AbortSignal.timeout(30_000) })
+    const family = (command: string, least: number) =>
+      until(`${command} at work`, () => {
+        const all = descendantsOf(probe.pid as number)
+        return all.filter((one) => one.command === command).length >= least && all
+      })
+    const ended = async (): Promise<Ended> => {
+      const [code] = (await closed) as [number | null]
+      return { code, stdout, stderr: '' }
+    }
+    return { probe, family, ended }
+  }
+
+  it('prints what was measured, and compares only rounds that are whole', async (t) => {
+    const { env } = wrapper('whole', 3)
+    const paths = ['udp_blocking', 'udp_spinning']
+    const { probe, family, ended } = start(t, env, '--json', '--rounds', '50', '--count', '50', '--paths', `${paths}`)
+    // The third round has measured the kernel's paths and hangs in the stack after them.
+    await family('sleep', 1)
     probe.kill('SIGTERM')
-    await until('the end of the probe', () => probe.exitCode !== null)
-    await until('the end of every process', () => family.every(({ pid }) => !alive(pid)))
+    const end = await ended()
+    assert.equal(end.code, 0)
+    const result = lastLine<BypassResult>(end)
+    assert.deepEqual([result.rounds, result.roundsRequested, result.stopped], [2, 50, true])
+    assert.deepEqual([result.roundsContaminatedBy.length, result.controls.length], [3, 4])
+    const [blocking, spinning] = paths.map((path) => rowOf(result, path))
+    assert.ok(blocking && spinning)
+    assert.deepEqual(blocking.measuredRounds, [0, 1, 2])
+    assert.equal(blocking.sent, 150)
+    assert.deepEqual(rowOf(result, 'preload:onload').measuredRounds, [0, 1])
+    const { ratio } = compareRatio(blocking.roundsP50Ns.slice(0, 2), spinning.roundsP50Ns.slice(0, 2))
+    assert.equal(result.gains.find(({ to }) => to === 'udp_spinning')?.ratio, ratio)
+    assert.deepEqual(result.stamps, [])
+  })
+
+  it('starts nothing any more, says so of every path it did not reach, and ends its children', async (t) => {
+    const { starts, env } = wrapper('reached', 1)
+    const paths = 'udp_blocking,udp_spinning,dpdk_memif'
+    const { probe, family, ended } = start(t, env, '--json', '--count', '100000', '--paths', paths)
+    const all = await family('bypass', 2)
+    probe.kill('SIGINT')
+    const end = await ended()
+    assert.equal(end.code, 0)
+    assert.equal(existsSync(starts), false, 'the stack was started')
+    const result = lastLine<BypassResult>(end)
+    assert.deepEqual([result.rounds, result.stopped, result.gains, result.shares], [0, true, [], null])
+    for (const path of ['udp_blocking', 'udp_spinning', 'preload:onload', ...(hasDpdk ? ['dpdk_memif'] : [])]) {
+      const { status, reason, sent } = rowOf(result, path)
+      assert.deepEqual([status, reason, sent], ['skipped', 'the run was stopped before it', 0], path)
+    }
+    assert.deepEqual(
+      all.filter(({ pid }) => alive(pid)),
+      [],
+    )
+  })
+
+  it('says in its table that it was stopped', async (t) => {
+    const { env } = wrapper('table', 2)
+    const { probe, family, ended } = start(t, env, '--count', '50', '--paths', 'udp_spinning')
+    await family('sleep', 1)
+    probe.kill('SIGTERM')
+    const { code, stdout } = await ended()
+    assert.equal(code, 0)
+    assert.match(
+      stdout,
+      /1 interleaved rounds\nstopped: 1 of 5 rounds are whole; rows show what the unfinished one reached/,
+    )
+  })
+
+  it('ends at once, with its children, when it is asked twice', async (t) => {
+    const { env } = wrapper('twice', 1)
+    const { probe, family, ended } = start(t, env, '--count', '100000', '--paths', 'udp_blocking')
+    const all = await family('bypass', 2)
+    probe.kill('SIGINT')
+    probe.kill('SIGINT')
+    await ended()
+    await until('the end of every process', () => all.every(({ pid }) => !alive(pid)))
+    await until('a clean machine', () => isDeepStrictEqual(traces(), NO_TRACES))
+  })
+})
+
+describe('the loop', { skip: noCompiler }, () => {
+  it('is open: messages are at least two round trips of their path apart', async () => {
+    const program = await nativeProgram('bypass')
+    const flags = ['--rounds', '1', '--count', '300', '--warmup', '300', '--interval-ns', '0', '--loopback']
+    const { code, stdout, stderr } = await run(program, ['ladder', ...flags, '--paths', 'udp_blocking,udp_spinning'])
+    assert.equal(code, 0, stderr)
+    const lines = stdout.split('\n').filter((line) => line.startsWith('{"kind":"ladder"'))
+    assert.equal(lines.length, 2)
+    for (const line of lines) {
+      const { path, intervalNs, service, response, slip } = JSON.parse(line)
+      const shortestNs = lowestOf(service.cells[0])
+      assert.ok(intervalNs >= 2 * shortestNs, `${path}: ${intervalNs} ns apart, the shortest took ${shortestNs} ns`)
+      assert.deepEqual([service.count, response.count, slip.count], [300, 300, 300])
+      assert.equal(response.sumNs, service.sumNs + slip.sumNs, path)
+    }
   })
 })
 
@@ -226,18 +338,23 @@ describe('a preloaded stack (fakes)', { skip: needsRoot }, () => {
     return path
   }
   const short = ['--rounds', '1', '--count', '50', '--paths', 'udp_blocking']
-  const measure = async (...names: string[]) => {
-    const ended = await bypass(...short, ...names.flatMap((name) => ['--preload', name]))
-    assert.equal(ended.code, 0, ended.stderr)
-    return lastLine<BypassResult>(ended)
-  }
+  let result: BypassResult
 
-  it('is measured only when it says that it carries the very socket', async () => {
-    const result = await measure(
+  before(async () => {
+    const names = [
       library('fakeactive', 1, 1),
       library('fakeidle', 1, 0),
       library('fakemute', 1, undefined),
-    )
+      library('fakeabsent', 0, 1),
+      'onload',
+      '/nowhere/libvma.so',
+    ]
+    const ended = await bypass(...short, ...names.flatMap((name) => ['--preload', name]))
+    assert.equal(ended.code, 0, ended.stderr)
+    result = lastLine<BypassResult>(ended)
+  })
+
+  it('is measured only when it says that it carries the very socket', () => {
     const active = rowOf(result, 'preload:fakeactive')
     assert.deepEqual([active.status, active.sent, active.lost], ['measured', 50, 0])
     assert.match(active.requestedMode, /LD_PRELOAD=.*libfakeactive\.so/)
@@ -247,14 +364,12 @@ describe('a preloaded stack (fakes)', { skip: needsRoot }, () => {
     }
   })
 
-  it('that is loaded and not present, or says nothing, is inactive', async () => {
-    const result = await measure(library('fakeabsent', 0, 1))
+  it('that is loaded and not present, or says nothing, is inactive', () => {
     assert.equal(rowOf(result, 'preload:fakeabsent').status, 'inactive')
     assert.match(rowOf(result, 'preload:fakeabsent').reason, /no proof that it is there/)
   })
 
-  it('that is not installed is skipped, with what is missing', async () => {
-    const result = await measure('onload', '/nowhere/libvma.so')
+  it('that is not installed is skipped, with what is missing', () => {
     assert.match(rowOf(result, 'preload:onload').reason, /no onload on PATH/)
     const absent = result.rows.find(({ path }) => path.includes('vma'))
     assert.equal(absent?.status, 'skipped')
