@@ -9,18 +9,12 @@ import { hostname } from 'node:os'
 import { HistogramError, type LatencySummary, type Slos, summarize, UserError } from '@tickscope/contract'
 import { CLOCK, nowNs } from '../clock.ts'
 import { compareDifference, type Interval, meanInterval } from '../compare.ts'
-import {
-  CONTROL_LIMITS,
-  type ControlReport,
-  type ControlSample,
-  judgeControls,
-  sampleControls,
-  worstReasons,
-} from '../controls.ts'
+import { CONTROL_LIMITS, type ControlReport, worstReasons } from '../controls.ts'
 import { collectEnvironment, type Environment } from '../environment.ts'
 import { readFlagFile } from '../flag.ts'
 import { SILENT_REPORTER } from '../reporter.ts'
 import type { Budget } from '../result.ts'
+import { interleave } from '../rounds.ts'
 import {
   openVantage,
   ROUND_FIGURES,
@@ -162,7 +156,7 @@ interface Lane {
 }
 
 export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
-  const { rounds, routes, slos, signal, note, progress } = options
+  const { rounds, routes, slos, signal, note } = options
   const environment = collectEnvironment()
   const imported = options.imports.flatMap((file) => importResult(file, slos))
   const names = [...routes, ...imported].map(({ name }) => name)
@@ -180,8 +174,7 @@ export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
     failure: undefined,
     failedRounds: 0,
   }))
-  const controls: ControlReport[] = []
-  let sample: ControlSample = sampleControls()
+  let controls: readonly ControlReport[]
   try {
     for (const lane of lanes) {
       try {
@@ -196,17 +189,7 @@ export async function runRoutes(options: RouteOptions): Promise<RouteResult> {
         lane.failure = error.message
       }
     }
-    for (let round = 0; round < rounds && !signal.aborted; round++) {
-      const roundAtNs = nowNs()
-      for (let turn = 0; turn < lanes.length && !signal.aborted; turn++) {
-        // Each round starts with another route, so that none always has the venue's caches warmed by the same one.
-        await runRound(lanes[(turn + round) % lanes.length] as Lane, note)
-        progress((round * lanes.length + turn + 1) / (rounds * lanes.length))
-      }
-      const after = sampleControls()
-      controls.push(judgeControls(sample, after, nowNs() - roundAtNs))
-      sample = after
-    }
+    controls = await interleave(lanes, options, (lane) => runRound(lane, note))
   } finally {
     await Promise.all(lanes.map(({ vantage }) => vantage?.stop()))
   }

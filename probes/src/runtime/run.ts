@@ -16,12 +16,13 @@ import { REST_BASE_PATH } from '@tickscope/venue/kalshi'
 import type { OrderLine } from '../../runtimes/order.ts'
 import { nowNs } from '../clock.ts'
 import { compareDifference, compareRatio } from '../compare.ts'
-import { type ControlReport, type ControlSample, judgeControls, sampleControls, worstReasons } from '../controls.ts'
+import { type ControlReport, worstReasons } from '../controls.ts'
 import { collectEnvironment, type Environment } from '../environment.ts'
 import { runNative } from '../native.ts'
+import { interleave } from '../rounds.ts'
 import { type ClaimVerdict, judgeRuntimes } from './claims.ts'
 import { findRuntimes, type Kind, type Runtime } from './interpreter.ts'
-import { type KeyType, type OwnVenue, startOwnVenue } from './venue.ts'
+import { type GivenVenue, joinVenue, type KeyType, type OrderVenue, startOwnVenue } from './venue.ts'
 
 /** Phases of one order in their order; they sum to the service time. `io` is the write and the wait for the answer. */
 export const ORDER_PHASES = ['parse', 'decide', 'sign', 'encode', 'io', 'answer'] as const
@@ -37,6 +38,8 @@ export interface RuntimeOptions {
   /** Orders before the measurement, in each round: a process starts cold. */
   readonly warmUp: number
   readonly keyType: KeyType
+  /** A simulator that runs already; one of its own when left out. */
+  readonly venue?: GivenVenue
   readonly kinds: readonly Kind[]
   readonly pythons: readonly string[]
   readonly signal: AbortSignal
@@ -131,33 +134,21 @@ const TICK_COUNT = 2_000
 const TIMEOUT_SLACK_MS = 60_000
 
 export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResult> {
-  const { rounds, count, ratePerSecond, warmUp, keyType, kinds, pythons, signal, note, progress } = options
+  const { rounds, count, ratePerSecond, warmUp, keyType, kinds, pythons, signal, note } = options
   const runtimes = await findRuntimes(kinds, pythons)
   const startedAtMs = Date.now()
   const startedAtNs = nowNs()
-  const venue = await startOwnVenue(keyType)
+  const venue = await (options.venue === undefined ? startOwnVenue(keyType) : joinVenue(options.venue))
   const columns = runtimes.map((runtime) => new Column(runtime))
-  const samples: ControlSample[] = [sampleControls()]
-  const controls: ControlReport[] = []
+  let controls: readonly ControlReport[]
   try {
     const ticksFile = join(venue.folder, 'ticks.jsonl')
     writeFileSync(ticksFile, createTicks(venue.ticker).join('\n'))
     const runnable = columns.filter(({ runtime }) => runtime.missing === undefined)
-    let done = 0
-    for (let round = 0; round < rounds; round++) {
-      const roundAtNs = nowNs()
-      // Each round starts with another one, so that none always follows the same neighbour.
-      for (let turn = 0; turn < runnable.length && !signal.aborted; turn++) {
-        const column = runnable[(turn + round) % runnable.length] as Column
-        const orders = await runOne(column, round, venue, ticksFile, options)
-        await options.report?.(column.runtime, orders)
-        progress(++done / (rounds * runnable.length))
-      }
-      if (signal.aborted) break
-      const sample = sampleControls()
-      controls.push(judgeControls(samples.at(-1) as ControlSample, sample, nowNs() - roundAtNs))
-      samples.push(sample)
-    }
+    controls = await interleave(runnable, options, async (column, round) => {
+      const orders = await runOne(column, round, venue, ticksFile, options)
+      await options.report?.(column.runtime, orders)
+    })
   } finally {
     await venue.stop()
   }
@@ -177,7 +168,14 @@ export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResul
     target: `simulated venue at ${venue.url.origin}${REST_BASE_PATH}/portfolio/events/orders`,
     startedAtMs,
     durationMs: Math.round((nowNs() - startedAtNs) / 1e6),
-    settings: { rounds, ordersPerRound: count, ratePerSecond, warmUpOrders: warmUp, keyType, cpuBatches: CPU_BATCHES },
+    settings: {
+      rounds,
+      ordersPerRound: count,
+      ratePerSecond,
+      warmUpOrders: warmUp,
+      keyType: venue.keyType,
+      cpuBatches: CPU_BATCHES,
+    },
     boundary: 'user→user',
     clock: 'each runtime reads CLOCK_MONOTONIC its own way',
     sent: rows.reduce((sum, { sent }) => sum + sent, 0),
@@ -199,7 +197,7 @@ export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResul
 async function runOne(
   column: Column,
   round: number,
-  venue: OwnVenue,
+  venue: OrderVenue,
   ticksFile: string,
   { count, ratePerSecond, warmUp, signal }: RuntimeOptions,
 ): Promise<readonly OrderTimes[]> {
