@@ -1,7 +1,7 @@
 /** `probe runtime`: flags, signals, output. */
 import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import { type Command, Option } from 'commander'
-import { integerFlag, rateFlag } from '../flag.ts'
+import { durationFlag, integerFlag, rateFlag } from '../flag.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -17,11 +17,13 @@ import { KINDS, type Kind } from './interpreter.ts'
 import { reportOrders } from './report.ts'
 import { type RuntimeResult, runRuntimes } from './run.ts'
 import { runtimeText } from './text.ts'
-import { KEY_TYPES, type KeyType } from './venue.ts'
+import { type GivenVenue, KEY_TYPES, type KeyType } from './venue.ts'
 
-/** Start, warm-up and hot loops of one program, only for the progress bar, ms. */
+/** Start and hot loops of one program, for the progress bar and --for, ms. */
 const PROGRAM_MS = 2_000
 const EVERY_MS = 3_600_000
+const FOR_MAX_MS = 24 * 3_600_000
+const ROUNDS_MAX = 1000
 
 /** The most a runtime's p99 may be, from the intended send to the answer parsed. */
 interface RuntimeBudget {
@@ -34,6 +36,11 @@ interface Options extends ServiceOptions {
   readonly count: number
   readonly rate: number
   readonly warmUp: number
+  /** ms */
+  readonly for?: number
+  readonly url?: string
+  readonly keyId?: string
+  readonly keyFile?: string
   readonly keyType: KeyType
   readonly runtimes: readonly Kind[]
   readonly python: readonly string[]
@@ -69,11 +76,20 @@ export function addRuntimeCommand(
   const command = parent
     .command('runtime')
     .description('One order path in C, Node, uvloop, asyncio and PyPy: what the runtime costs, and what is waiting.')
-    .option('--rounds <n>', 'interleaved rounds; 5 make an interval worth reading', integerFlag('--rounds', 1, 1000), 5)
+    .option(
+      '--rounds <n>',
+      'interleaved rounds; 5 make an interval worth reading',
+      integerFlag('--rounds', 1, ROUNDS_MAX),
+      5,
+    )
+    .option('--for <duration>', 'about this long in all, instead of --rounds', durationFlag('--for', FOR_MAX_MS))
     .option('--count <n>', 'orders a runtime and round', integerFlag('--count', 1, 100_000), 100)
     .option('--rate <orders>', 'orders per second, open loop', rateFlag('--rate', 500), 50)
     .option('--warm-up <n>', 'orders before the measurement of each round', integerFlag('--warm-up', 0, 100_000), 50)
-    .addOption(new Option('--key-type <type>', 'key that signs').choices(KEY_TYPES).default('rsa'))
+    .option('--url <url>', 'a simulator that runs already on this machine (default: one of its own)')
+    .option('--key-id <id>', 'API key id at --url')
+    .option('--key-file <pem>', 'private key of --key-id')
+    .addOption(new Option('--key-type <type>', 'key that signs, without --url').choices(KEY_TYPES).default('rsa'))
     .option('--runtimes <names>', `only these: ${KINDS.join(', ')}`, kindsFlag, [...KINDS])
     .option(
       '--python <path>',
@@ -95,20 +111,25 @@ export function addRuntimeCommand(
 Examples:
   probe runtime
   probe runtime --runtimes c,uvloop --key-type ed25519 --rounds 10
+  probe runtime --url http://127.0.0.1:8700 --key-id ID --key-file key.pem --for 2m
 Runtimes that are not installed are skipped; Debian has them: apt-get install python3-uvloop python3-cryptography pypy3 libssl-dev`,
     )
     .action(async (options: Options) => exit(await run(options, environment)))
 }
 
 async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
-  const { rounds, count, rate, warmUp, keyType, runtimes, python, json, serve, every, collector } = options
+  const { count, rate, warmUp, keyType, runtimes, python, json, serve, every, collector } = options
   checkServeFlags(options)
+  const venue = venueOf(options)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
   const note = (line: string) => process.stderr.write(`runtime: ${line}\n`)
   const to = reportTo(options, environment)
   const agent = to && (await createReportAgent(to))
-  const estimateMs = rounds * runtimes.length * ((count / rate) * 1000 + PROGRAM_MS)
+  const roundMs = runtimes.length * (((warmUp + count) / rate) * 1000 + PROGRAM_MS)
+  const rounds =
+    options.for === undefined ? options.rounds : Math.min(ROUNDS_MAX, Math.max(1, Math.round(options.for / roundMs)))
+  const estimateMs = rounds * roundMs
   const once = async (): Promise<RuntimeResult> => {
     const progress = startProgress('runtime', serve ? Number.POSITIVE_INFINITY : estimateMs)
     return await runRuntimes({
@@ -117,6 +138,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       ratePerSecond: rate,
       warmUp,
       keyType,
+      ...(venue && { venue }),
       kinds: runtimes,
       pythons: python,
       signal: stopping.signal,
@@ -145,6 +167,13 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     if (agent && !(await stopReportAgent(agent)))
       note(`the collector at ${collector} did not acknowledge the last batch`)
   }
+}
+
+function venueOf({ url, keyId, keyFile }: Options): GivenVenue | undefined {
+  if (url === undefined && keyId === undefined && keyFile === undefined) return undefined
+  if (url === undefined || keyId === undefined || keyFile === undefined)
+    throw new UserError('KEY_INCOMPLETE', '--url, --key-id and --key-file belong together; one of them is missing')
+  return { url, keyId, keyFile }
 }
 
 /** A runtime that was not measured keeps no budget. */

@@ -1,6 +1,9 @@
 /**
- * A simulated venue of one's own, as a process beside the probe: its engine must not share an event loop with a client
- * that is timed. It ends with the probe, whatever ends the probe, and its keys live in a folder that goes with it.
+ * The simulated venue the runtimes trade with: one of their own, or one that runs already. Their orders are
+ * immediate-or-cancel, so they leave nothing behind; yet a real exchange is for the probe `order`, which has caps.
+ *
+ * A venue of one's own is a process beside the probe: its engine must not share an event loop with a client that is
+ * timed. It ends with the probe, whatever ends the probe, and its keys live in a folder that goes with it.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
@@ -10,15 +13,19 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { EXIT, UserError } from '@tickscope/contract'
+import { createRest, createSigner, venueUserError } from '@tickscope/venue/kalshi'
+import { readFlagFile } from '../flag.ts'
+import { isLoopbackHost } from '../host.ts'
 
 export const KEY_TYPES = ['rsa', 'ed25519'] as const
 export type KeyType = (typeof KEY_TYPES)[number]
 
-export interface OwnVenue {
+export interface OrderVenue {
   readonly url: URL
   readonly ticker: string
   readonly keyId: string
   readonly keyFile: string
+  readonly keyType: string
   /** For files that should go with the venue. */
   readonly folder: string
   stop(): Promise<void>
@@ -31,7 +38,7 @@ const STOP_TIMEOUT_MS = 5_000
  * @param keyType of the client's key; the venue issues RSA-2048
  * @throws UserError `VENUE_START`
  */
-export async function startOwnVenue(keyType: KeyType): Promise<OwnVenue> {
+export async function startOwnVenue(keyType: KeyType): Promise<OrderVenue> {
   const folder = mkdtempSync(join(tmpdir(), 'tickscope-venue-'))
   const keyFile = join(folder, 'key.pem')
   const keysFile = join(folder, 'keys.json')
@@ -55,6 +62,7 @@ export async function startOwnVenue(keyType: KeyType): Promise<OwnVenue> {
       ticker: tickers[0] as string,
       keyId,
       keyFile,
+      keyType,
       folder,
       async stop() {
         await end(child)
@@ -65,6 +73,41 @@ export async function startOwnVenue(keyType: KeyType): Promise<OwnVenue> {
     await end(child)
     clean()
     throw error
+  }
+}
+
+export interface GivenVenue {
+  /** Origin of a simulator on this machine. */
+  readonly url: string
+  readonly keyId: string
+  readonly keyFile: string
+}
+
+/** @throws UserError `VENUE_INVALID` for anything that is no simulator on this machine */
+export async function joinVenue({ url: text, keyId, keyFile }: GivenVenue): Promise<OrderVenue> {
+  const url = URL.parse(text)
+  if (url?.protocol !== 'http:' || !isLoopbackHost(url.hostname))
+    throw new UserError(
+      'VENUE_INVALID',
+      `--url is '${text}', not the http URL of a simulator on this machine: probe order measures a real venue`,
+    )
+  const signer = createSigner({
+    keyId,
+    privateKeyPem: readFlagFile('--key-file', keyFile),
+    source: `--key-file ${keyFile}`,
+  })
+  const rest = createRest({ origin: url.origin, signer })
+  try {
+    const { items } = await rest.markets({ status: 'open', limit: 1 })
+    const ticker = items[0]?.ticker
+    if (ticker === undefined) throw new UserError('NO_MARKET', `${url.origin} has no open market`, EXIT.environment)
+    const folder = mkdtempSync(join(tmpdir(), 'tickscope-venue-'))
+    const stop = async () => rmSync(folder, { recursive: true, force: true })
+    return { url, ticker, keyId, keyFile, keyType: signer.algorithm, folder, stop }
+  } catch (error) {
+    throw venueUserError(error, `reading the markets at ${url.origin}`)
+  } finally {
+    await rest.stop()
   }
 }
 

@@ -58,9 +58,11 @@ const C = row('c', { client: [400e3, 410e3, 405e3, 400e3] })
 describe('the claim that Python is about as fast as C++', () => {
   it('names no bounds after too few rounds for them', () => {
     const [python, pypy] = judge(
-      [row('c', { client: [400e3] }), row('uvloop', { client: [800e3] }), row('asyncio', { client: [900e3], cpu: [5000] })].concat(
-        row('pypy', { client: [700e3], cpu: [1000] }),
-      ),
+      [
+        row('c', { client: [400e3] }),
+        row('uvloop', { client: [800e3] }),
+        row('asyncio', { client: [900e3], cpu: [5000] }),
+      ].concat(row('pypy', { client: [700e3], cpu: [1000] })),
     )
     for (const { measured } of [...(python?.parts ?? []), ...(pypy?.parts ?? [])])
       assert.doesNotMatch(measured, /Infinity|−-|to -/)

@@ -9,7 +9,7 @@ import type { OrderLine } from '../../runtimes/order.ts'
 import { runNative } from '../../src/native.ts'
 import { findRuntimes, KINDS, type Runtime } from '../../src/runtime/interpreter.ts'
 import { createTicks } from '../../src/runtime/run.ts'
-import { KEY_TYPES, type OwnVenue, startOwnVenue } from '../../src/runtime/venue.ts'
+import { KEY_TYPES, type OrderVenue, startOwnVenue } from '../../src/runtime/venue.ts'
 
 const ORDERS = 4
 
@@ -36,7 +36,7 @@ async function startListener() {
   return { port: (server.address() as AddressInfo).port, requests, stop }
 }
 
-async function runProgram(runtime: Runtime, venue: OwnVenue, port: number) {
+async function runProgram(runtime: Runtime, venue: OrderVenue, port: number) {
   let line: OrderLine | undefined
   const ticks = join(venue.folder, 'ticks.jsonl')
   writeFileSync(ticks, createTicks(venue.ticker).join('\n'))
@@ -58,7 +58,7 @@ async function runProgram(runtime: Runtime, venue: OwnVenue, port: number) {
 
 for (const keyType of KEY_TYPES) {
   describe(`an order signed with ${keyType}`, () => {
-    let venue: OwnVenue
+    let venue: OrderVenue
     before(async () => {
       venue = await startOwnVenue(keyType)
     })

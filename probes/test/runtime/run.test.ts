@@ -6,6 +6,7 @@ import { describe, it } from 'node:test'
 import { UserError } from '@tickscope/contract'
 import { findRuntimes } from '../../src/runtime/interpreter.ts'
 import { type RuntimeOptions, runRuntimes } from '../../src/runtime/run.ts'
+import { startSimulator } from '../simulator.ts'
 import { lastLine, startProbe } from '../target.ts'
 
 const OPTIONS: RuntimeOptions = {
@@ -68,6 +69,36 @@ describe('a run of the runtimes', () => {
 })
 
 describe('the command', () => {
+  it('trades with a simulator that runs already, for about as long as asked', async () => {
+    const simulator = await startSimulator()
+    try {
+      const flags = ['--runtimes', 'node', '--count', '5', '--warm-up', '0', '--rate', '100', '--for', '1ms', '--json']
+      const ended = await startProbe(['runtime', ...simulator.access, ...flags]).finished
+      assert.equal(ended.code, 0, ended.stderr)
+      const result = lastLine(ended)
+      assert.deepEqual([result.sent, result.lost, result.settings.rounds], [5, 0, 1])
+      assert.ok(result.target.startsWith(`simulated venue at ${simulator.url}/`))
+      assert.equal(result.settings.keyType, 'ed25519')
+      assert.equal((await simulator.stats()).ordersReceived, 5)
+    } finally {
+      await simulator.stop()
+    }
+  })
+
+  for (const [args, message] of [
+    [
+      ['--url', 'https://demo-api.kalshi.co', '--key-id', 'a', '--key-file', 'b'],
+      /not the http URL of a simulator on this/,
+    ],
+    [['--url', 'http://127.0.0.1:1'], /^probe: --url, --key-id and --key-file belong together/],
+  ] as const) {
+    it(`refuses ${args[1]} with what is missing`, async () => {
+      const ended = await startProbe(['runtime', ...args]).finished
+      assert.equal(ended.code, 2)
+      assert.match(ended.stderr, message)
+    })
+  }
+
   it('ends with code 1 when a budget is broken', async () => {
     const flags = ['--runtimes', 'node', '--rounds', '1', '--count', '5', '--warm-up', '0', '--key-type', 'ed25519']
     const probe = startProbe(['runtime', ...flags, '--json', '--budget', 'node=1us', '--budget', 'node=1h'])
