@@ -59,7 +59,7 @@ export function bypassText(result: BypassResult, stream: NodeJS.WriteStream): st
     lines.push(
       style(
         'yellow',
-        `controls round by round: ${result.roundsContaminatedBy.map(({ length }) => (length > 0 ? 'moved' : 'held')).join(', ')}; gains are of all rounds`,
+        `controls round by round: ${result.roundsContaminatedBy.map(({ length }) => (length > 0 ? 'moved' : 'held')).join(', ')}; no round is left out of the gains for it`,
       ),
     )
   lines.push(
