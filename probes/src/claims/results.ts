@@ -1,10 +1,8 @@
 /** Results of probes: read from a folder, or made by running each probe as its user would and keeping its last line. */
-import { spawn } from 'node:child_process'
 import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { UserError } from '@tickscope/contract'
+import { PROBE_MAIN, runChild } from '../child.ts'
 import { readFlagFile } from '../flag.ts'
 import { CLAIM_PROBES } from './catalogue.ts'
 import type { SavedResult } from './judge.ts'
@@ -54,8 +52,6 @@ export function parseResult(text: string, from: string): SavedResult | undefined
   return { probe: typeof probe === 'string' ? probe : 'start', from, body: body as SavedResult['body'] }
 }
 
-const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
-
 export interface ProbeRun {
   readonly result?: SavedResult
   /** What it said when it ended without a result. */
@@ -64,28 +60,10 @@ export interface ProbeRun {
 
 /** Runs one probe with the settings of the catalogue, as a process of its own. */
 export async function runClaimProbe(probe: keyof typeof CLAIM_PROBES, signal: AbortSignal): Promise<ProbeRun> {
-  const child = spawn(process.execPath, [MAIN, probe, ...CLAIM_PROBES[probe], '--json'], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: { ...process.env, TICKSCOPE_CHILD: '1' },
-  })
-  const kill = () => child.kill('SIGTERM')
-  const timer = setTimeout(kill, RUN_TIMEOUT_MS)
-  signal.addEventListener('abort', kill)
-  let last = ''
-  let said = ''
-  createInterface({ input: child.stdout }).on('line', (line) => (last = line))
-  createInterface({ input: child.stderr }).on('line', (line) => (said = line))
-  await new Promise<void>((resolve) => {
-    child.once('close', () => resolve())
-    child.once('error', ({ message }) => {
-      said = message
-      resolve()
-    })
-  })
-  clearTimeout(timer)
-  signal.removeEventListener('abort', kill)
-  const result = parseResult(last, 'this run')
-  return result === undefined ? { failure: said.replace(/^probe: /, '') || 'it printed no result' } : { result }
+  const args = [PROBE_MAIN, probe, ...CLAIM_PROBES[probe], '--json']
+  const end = await runChild(process.execPath, args, { timeoutMs: RUN_TIMEOUT_MS, signal, killSignal: 'SIGTERM' })
+  const result = parseResult(end.lastLine, 'this run')
+  return result === undefined ? { failure: end.said || 'it printed no result' } : { result }
 }
 
 /** Keeps a result beside those that are there. */

@@ -12,8 +12,8 @@
  */
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { boundCells, decodeHistogram, EXIT, encodeHistogram, LatencyHistogram, UserError } from '@tickscope/contract'
+import { PROBE_MAIN, runChild } from '../child.ts'
 import { httpProbe } from '../http.ts'
 import type { ProbeContext } from '../probe.ts'
 import type { Reporter } from '../reporter.ts'
@@ -224,16 +224,14 @@ function edgeListener(tally: RouteTally, reporter: Reporter): Reporter {
   }
 }
 
-const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
 const START_TIMEOUT_MS = 15_000
 const CHILD_SLACK_MS = 30_000
-const OUTPUT_CHARS_MAX = 16 * 1024 * 1024
 
 /** A relay as a process of its own, so that its delays do not turn on the event loop that is timed. */
 export async function spawnRelay(to: string, delayMs: number): Promise<{ port: number; stop: () => Promise<void> }> {
   // A relay without a delay still relays: the other side of a comparison.
   const delay = `${Math.max(delayMs, 0.001)}ms`
-  const child = spawn(process.execPath, [MAIN, 'relay', '--to', to, '--delay', delay], {
+  const child = spawn(process.execPath, [PROBE_MAIN, 'relay', '--to', to, '--delay', delay], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, TICKSCOPE_CHILD: '1' },
   })
@@ -269,38 +267,17 @@ async function roundElsewhere(
     ...['--url', route.url.href, '--rounds', '1', '--count', `${count}`, '--rate', `${ratePerSecond}`, '--json'],
     ...['--timeout', `${timeoutMs}ms`, ...(path ? ['--path', path] : []), ...(caFile ? ['--ca-file', caFile] : [])],
   ]
-  const child = spawn('nsenter', [`--net=${netns}`, process.execPath, MAIN, 'route', ...flags], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: { ...process.env, TICKSCOPE_CHILD: '1' },
+  const command = [`--net=${netns}`, process.execPath, PROBE_MAIN, 'route', ...flags]
+  const { lastLine, said } = await runChild('nsenter', command, {
+    timeoutMs: ((2 * count) / ratePerSecond) * 1000 + CHILD_SLACK_MS,
+    signal,
+    killSignal: 'SIGKILL',
   })
-  const kill = () => child.kill('SIGKILL')
-  const timer = setTimeout(kill, ((2 * count) / ratePerSecond) * 1000 + CHILD_SLACK_MS)
-  signal.addEventListener('abort', kill)
-  let stdout = ''
-  let said = ''
-  child.stdout.on('data', (bytes) => {
-    if (stdout.length < OUTPUT_CHARS_MAX) stdout += bytes
-  })
-  createInterface({ input: child.stderr }).on('line', (line) => (said = line))
-  await new Promise<void>((resolve) => {
-    child.once('close', () => resolve())
-    child.once('error', ({ message }) => {
-      said = message
-      resolve()
-    })
-  })
-  clearTimeout(timer)
-  signal.removeEventListener('abort', kill)
-  const last = stdout.trimEnd().split('\n').at(-1) ?? ''
-  if (!last.startsWith('{'))
-    throw new UserError(
-      'ROUTE_FAILED',
-      `the probe inside ${netns} measured nothing: ${said.replace(/^probe: /, '')}`,
-      EXIT.environment,
-    )
+  if (!lastLine.startsWith('{'))
+    throw new UserError('ROUTE_FAILED', `the probe inside ${netns} measured nothing: ${said}`, EXIT.environment)
   const tally = new RouteTally(slos.api_rtt.thresholdNs)
   // biome-ignore lint/suspicious/noExplicitAny: our own result, written a moment ago
-  const row = (JSON.parse(last) as { rows: any[] }).rows[0]
+  const row = (JSON.parse(lastLine) as { rows: any[] }).rows[0]
   if (row?.status !== 'measured')
     throw new UserError('ROUTE_FAILED', `inside ${netns}: ${row?.reason ?? 'no row'}`, EXIT.environment)
   readRow(tally, row)
