@@ -41,6 +41,20 @@ export interface Instants {
   readonly endedAtNs: number
 }
 
+/** Those of an exchange under way, filled in as it goes. */
+export type RunningInstants = { -readonly [step in keyof Instants]: Instants[step] }
+
+export function beginInstants(startedAtNs: number): RunningInstants {
+  return {
+    startedAtNs,
+    lookedUpAtNs: null,
+    connectedAtNs: null,
+    securedAtNs: null,
+    firstByteAtNs: null,
+    endedAtNs: 0,
+  }
+}
+
 export interface Exchange {
   /** `abandoned`: ended by the probe itself, says nothing about the venue. */
   readonly outcome: 'answered' | 'timeout' | 'error' | 'abandoned'
@@ -57,7 +71,7 @@ interface Pending {
   readonly resolve: (exchange: Exchange) => void
   readonly opened: boolean
   readonly timer: NodeJS.Timeout
-  readonly instants: { -readonly [step in keyof Instants]: Instants[step] }
+  readonly instants: RunningInstants
 }
 
 export class Connection {
@@ -92,14 +106,7 @@ export class Connection {
           () => this.#finish('timeout', 'TIMEOUT', `no whole answer within ${timeoutMs} ms`),
           timeoutMs,
         ),
-        instants: {
-          startedAtNs,
-          lookedUpAtNs: null,
-          connectedAtNs: null,
-          securedAtNs: null,
-          firstByteAtNs: null,
-          endedAtNs: 0,
-        },
+        instants: beginInstants(startedAtNs),
       }
       if (this.#socket === undefined) this.#open(request)
       else this.#socket.write(request)

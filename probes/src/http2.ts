@@ -10,7 +10,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp
 import { isIP } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { nowNs } from './clock.ts'
-import type { Endpoint, Exchange, Instants } from './connection.ts'
+import { beginInstants, type Endpoint, type Exchange, type RunningInstants } from './connection.ts'
 import { BODY_BYTES_MAX } from './http1.ts'
 
 /** Reason of an exchange with a server that chose another protocol. */
@@ -28,7 +28,7 @@ interface Pending {
   readonly resolve: (exchange: Exchange) => void
   readonly opened: boolean
   readonly timer: NodeJS.Timeout
-  readonly instants: { -readonly [step in keyof Instants]: Instants[step] }
+  readonly instants: RunningInstants
   stream: ClientHttp2Stream | undefined
   status: number
 }
@@ -67,14 +67,7 @@ export class Http2Connection {
           if (pending.stream !== undefined) pending.stream.close(constants.NGHTTP2_CANCEL)
           else this.#end('CLOSED', 'the connection was not set up in time')
         }, timeoutMs),
-        instants: {
-          startedAtNs,
-          lookedUpAtNs: null,
-          connectedAtNs: null,
-          securedAtNs: null,
-          firstByteAtNs: null,
-          endedAtNs: 0,
-        },
+        instants: beginInstants(startedAtNs),
         stream: undefined,
         status: 0,
       }
