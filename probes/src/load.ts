@@ -185,8 +185,7 @@ class LoadRun {
       // Steps of a list run to the end of the list; a confirmation may take the run past --for.
       if (signal.aborted || (auto && nowNs() + stepMs * 1e6 > endsAtNs)) return undefined
       const passed = () => Math.min(1, (nowNs() - startedAtNs) / (durationMs * 1e6))
-      const step = await this.#step(ratePerSecond, stepMs, () => progress(passed()))
-      return signal.aborted ? undefined : step
+      return this.#step(ratePerSecond, stepMs, () => progress(passed()))
     })
   }
 
@@ -194,6 +193,7 @@ class LoadRun {
     const { signal, reporter } = this.#context
     const { arrivals, seed, maxInFlight } = this.#options
     const tally = new Tally(this.#bounds)
+    const beganAtNs = nowNs()
     let firstAnswerAtNs: number | undefined
     let answeredInTime = 0
     const loop = openLoop({
@@ -220,12 +220,14 @@ class LoadRun {
     await loop.done
     clearInterval(ticker)
     this.#slip.add(loop.slip)
+    const stepMs = signal.aborted ? (nowNs() - beganAtNs) / 1e6 : durationMs
     return {
       ratePerSecond,
       tally,
-      achievedPerSecond: answeredInTime / (durationMs / 1000),
+      achievedPerSecond: answeredInTime / (stepMs / 1000),
       short: tally.scheduled - answeredInTime,
       slipP99Ns: loop.slip.quantileNs(0.99),
+      ...(signal.aborted ? { stopped: true } : {}),
     }
   }
 
@@ -294,7 +296,7 @@ class LoadRun {
           effectiveMode: `${open} connections`,
           ...(open < connections
             ? { status: 'inactive', reason: `only ${open} of ${connections} connections were open at the end` }
-            : { status: 'measured' }),
+            : { status: 'measured', ...(step.stopped ? { reason: 'stopped before its end' } : {}) }),
         },
         tally: step.tally,
       })),

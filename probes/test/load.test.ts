@@ -202,6 +202,20 @@ describe('the load probe', () => {
     await assert.rejects(measure({ url: `http://127.0.0.1:${port}/` }), /cannot be loaded: ECONNREFUSED$/)
   })
 
+  it('shows what it has of a step that was stopped', async () => {
+    const server = await answerer({ kind: 'constant', delayMs: 1 })
+    const stopping = new AbortController()
+    const run = await measure(
+      { url: server.url, steps: [100, 200] },
+      { durationMs: 600_000, signal: stopping.signal, measuring: () => void setTimeout(() => stopping.abort(), 500) },
+    )
+    const [row, ...others] = run.rows
+    assert.deepEqual([row?.mode.name, row?.mode.reason, others.length], ['100/s', 'stopped before its end', 0])
+    assert.ok((row?.tally.response.count ?? 0) > 10)
+    const [{ achievedPerSecond }] = (run.details as { steps: [{ achievedPerSecond: number }] }).steps
+    assert.ok(achievedPerSecond > 10, `${achievedPerSecond} a second, of the time it had`)
+  })
+
   it('runs as a command, prints the common object, and ends with 1 when the budget is broken', async () => {
     const server = await answerer({ kind: 'constant', delayMs: 50 })
     const ended = await runProbe(['load', '--url', server.url, '--rate', '50', '--for', '500ms', '--json'])
@@ -254,5 +268,15 @@ describe('the knee', () => {
   it('may not be there', async () => {
     const knee = await kinds([1, 2], [step(1, 10), step(2, 10)])
     assert.deepEqual([knee.steadyPerSecond, knee.ratePerSecond, knee.reason], [2, null, 'no rate departed'])
+  })
+
+  it('is not judged from a step that was stopped, which is shown all the same', async () => {
+    const stopped = { ...step(2, 900), stopped: true }
+    const first = await findKnee([1, 2], async (rate) => (rate === 1 ? step(1, 10) : stopped))
+    assert.deepEqual([first.steps.length, first.steps[1], first.knee.ratePerSecond], [2, stopped, null])
+    const left = [step(1, 10), step(2, 90), stopped]
+    const again = await findKnee([1, 2], async () => left.shift())
+    assert.equal(again.steps[1]?.stopped, undefined, 'the first attempt was whole')
+    assert.deepEqual([again.knee.ratePerSecond, again.knee.steadyPerSecond], [null, 1])
   })
 })

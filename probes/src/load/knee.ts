@@ -35,6 +35,8 @@ export interface Step {
   readonly short: number
   /** Of every send, ns. */
   readonly slipP99Ns: number
+  /** It was stopped before its end: shown, never judged. */
+  readonly stopped?: boolean
 }
 
 export type Verdict =
@@ -71,7 +73,7 @@ export interface Knee {
 /**
  * Runs the steps until the knee.
  *
- * @param run one step; undefined when the run was stopped
+ * @param run one step; undefined when there is no time for it
  * @returns the steps that count, in order, and the verdict
  */
 export async function findKnee(
@@ -88,7 +90,11 @@ export async function findKnee(
     let verdict: Verdict = { kind: 'steady' }
     for (let attempt = 0; attempt < 2; attempt++) {
       const step = await run(ratePerSecond)
-      if (step === undefined) return end(null, 'the run ended before a rate departed', below)
+      if (step === undefined || step.stopped) {
+        // The first attempt of a rate, if there was one, is whole.
+        if (step !== undefined && attempt === 0) steps.push(step)
+        return end(null, 'the run ended before a rate departed', below)
+      }
       if (attempt === 0) steps.push(step)
       else steps[steps.length - 1] = step
       verdict = judgeStep(step, steps[0] as Step)
