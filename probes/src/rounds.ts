@@ -1,6 +1,29 @@
-/** Interleaved rounds: every side is measured once a round, between two control samples that say how the machine was. */
+/** Interleaved rounds: every side is measured once a round, between control samples that say how the machine was. */
+import type { LatencySummary } from '@tickscope/contract'
 import { nowNs } from './clock.ts'
 import { type ControlReport, judgeControls, sampleControls } from './controls.ts'
+import type { Environment } from './environment.ts'
+
+/** What the result of such a run has beside its rows. */
+export interface InterleavedResult {
+  readonly target: string
+  readonly startedAtMs: number
+  readonly durationMs: number
+  readonly settings: { readonly [setting: string]: unknown }
+  readonly boundary: 'user→user'
+  readonly clock: string
+  readonly sent: number
+  readonly lost: number
+  /** Of all sides together: only the rows can be read alone. */
+  readonly response: LatencySummary
+  readonly service: LatencySummary
+  readonly slip: LatencySummary
+  readonly phases: { readonly [phase: string]: LatencySummary }
+  readonly contaminated: boolean
+  readonly contaminatedBy: readonly string[]
+  readonly controls: readonly ControlReport[]
+  readonly environment: Environment
+}
 
 export interface RoundsOptions {
   readonly rounds: number

@@ -10,11 +10,11 @@ import { HistogramError, type LatencySummary, type Slos, summarize, UserError } 
 import { CLOCK, nowNs } from '../clock.ts'
 import { compareDifference, type Interval, meanInterval } from '../compare.ts'
 import { CONTROL_LIMITS, type ControlReport, worstReasons } from '../controls.ts'
-import { collectEnvironment, type Environment } from '../environment.ts'
+import { collectEnvironment } from '../environment.ts'
 import { readFlagFile } from '../flag.ts'
 import { SILENT_REPORTER } from '../reporter.ts'
 import type { Budget } from '../result.ts'
-import { interleave } from '../rounds.ts'
+import { type InterleavedResult, interleave } from '../rounds.ts'
 import {
   openVantage,
   ROUND_FIGURES,
@@ -123,28 +123,12 @@ export interface RouteWorth {
   readonly says: string
 }
 
-export interface RouteResult {
+export interface RouteResult extends InterleavedResult {
   readonly probe: 'route'
-  readonly target: string
-  readonly startedAtMs: number
-  readonly durationMs: number
-  readonly settings: { readonly [setting: string]: unknown }
-  readonly boundary: 'user→user'
-  readonly clock: string
-  readonly sent: number
-  readonly lost: number
-  readonly response: LatencySummary
-  readonly service: LatencySummary
-  readonly slip: LatencySummary
-  readonly phases: { readonly [phase: string]: LatencySummary }
   readonly rows: readonly RouteRow[]
   readonly comparisons: readonly RouteComparison[]
   readonly worth: readonly RouteWorth[]
   readonly budgets: readonly Budget[]
-  readonly contaminated: boolean
-  readonly contaminatedBy: readonly string[]
-  readonly controls: readonly ControlReport[]
-  readonly environment: Environment
 }
 
 interface Lane {

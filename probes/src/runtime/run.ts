@@ -17,9 +17,9 @@ import type { OrderLine } from '../../runtimes/order.ts'
 import { nowNs } from '../clock.ts'
 import { compareDifference, compareRatio } from '../compare.ts'
 import { type ControlReport, worstReasons } from '../controls.ts'
-import { collectEnvironment, type Environment } from '../environment.ts'
+import { collectEnvironment } from '../environment.ts'
 import { runNative } from '../native.ts'
-import { interleave } from '../rounds.ts'
+import { type InterleavedResult, interleave } from '../rounds.ts'
 import { type ClaimVerdict, judgeRuntimes } from './claims.ts'
 import { findRuntimes, type Kind, type Runtime } from './interpreter.ts'
 import { type GivenVenue, joinVenue, type KeyType, type OrderVenue, startOwnVenue } from './venue.ts'
@@ -105,28 +105,11 @@ export interface RuntimeComparison {
   readonly claimed: boolean
 }
 
-export interface RuntimeResult {
+export interface RuntimeResult extends InterleavedResult {
   readonly probe: 'runtime'
-  readonly target: string
-  readonly startedAtMs: number
-  readonly durationMs: number
-  readonly settings: { readonly [setting: string]: unknown }
-  readonly boundary: 'user→user'
-  readonly clock: string
-  readonly sent: number
-  readonly lost: number
-  /** Of every order of every runtime: only the rows can be read alone. */
-  readonly response: LatencySummary
-  readonly service: LatencySummary
-  readonly slip: LatencySummary
-  readonly phases: { readonly [phase: string]: LatencySummary }
   readonly rows: readonly RuntimeRow[]
   readonly comparisons: readonly RuntimeComparison[]
   readonly claims: readonly ClaimVerdict[]
-  readonly contaminated: boolean
-  readonly contaminatedBy: readonly string[]
-  readonly controls: readonly ControlReport[]
-  readonly environment: Environment
 }
 
 const CPU_BATCHES = 15
