@@ -111,7 +111,10 @@ describe('the controls around a run', () => {
   it('are measured on this machine', () => {
     const sample = sampleControls()
     assert.ok(sample.clockCostNs > 0 && sample.clockStepNs > 0)
-    if (availableParallelism() > 1) assert.ok((sample.coreToCoreNs ?? 0) > 10, `${sample.coreToCoreNs} ns`)
+    // A sample in which the other thread did not get to run is null, by its word; on a busy machine some are.
+    const trips = [sample.coreToCoreNs]
+    while (trips.length < 10 && trips.at(-1) === null) trips.push(sampleControls().coreToCoreNs)
+    if (availableParallelism() > 1) assert.ok((trips.at(-1) ?? 0) > 10, `${trips} ns`)
     assert.ok(sample.hiccups.observedMs >= 50)
     assert.ok(sample.hiccups.heldRatio >= 0 && sample.hiccups.heldRatio <= 1)
     assert.ok(sample.hiccups.count === 0 ? sample.hiccups.maxNs === 0 : sample.hiccups.maxNs > 10_000)
