@@ -2,11 +2,12 @@
 import { EXIT, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { collectEnvironment, type Environment, environmentText } from '../environment.ts'
+import { integerFlag } from '../flag.ts'
 import { startProgress } from '../progress.ts'
 import { PRICE_FILE, readPrices } from '../route/price.ts'
 import { CLAIM_PROBES, CLAIMS, type Claim } from './catalogue.ts'
 import { type JudgeInput, judgeClaim, type SavedResult } from './judge.ts'
-import { readResults, runClaimProbe, saveResult } from './results.ts'
+import { readResults, runUndisturbed, saveResult } from './results.ts'
 import { claimsMarkdown, claimsText, type JudgedClaim } from './text.ts'
 
 type RunnableProbe = keyof typeof CLAIM_PROBES
@@ -18,6 +19,7 @@ const GAIN_MAX_USD = 1e9
 interface Options {
   readonly run: boolean
   readonly only?: readonly RunnableProbe[]
+  readonly attempts: number
   readonly results?: string
   readonly prices: string
   readonly monthlyGain?: number
@@ -47,6 +49,12 @@ export function addClaimsCommand(parent: Command, exit: (code: number) => void):
     .description('What is claimed of low-latency stacks, and what holds on this machine: claim by claim, with figures.')
     .option('--run', `run the probes that answer claims first (${RUNNABLE.join(', ')}; some minutes)`, false)
     .option('--only <probes>', 'with --run, only these', probesFlag)
+    .option(
+      '--attempts <n>',
+      'with --run, runs of a probe at most until one is not contaminated',
+      integerFlag('--attempts', 1, 10),
+      3,
+    )
     .option('--results <dir>', "judge the probes' JSON results in this folder; with --run, keep the new ones there")
     .option('--prices <file>', 'price file, USD a month', PRICE_FILE)
     .option('--monthly-gain <usd>', 'what a faster order earns you a month, for the pay-back time', gainFlag)
@@ -70,7 +78,7 @@ async function run(options: Options): Promise<number> {
   const prices = readPrices(options.prices)
   const environment = collectEnvironment()
   const failures = new Map<string, string>()
-  const made = options.run ? await runProbes(only ?? RUNNABLE, folder, failures, note) : []
+  const made = options.run ? await runProbes(only ?? RUNNABLE, options.attempts, folder, failures, note) : []
   const saved = folder === undefined ? [] : readResults(folder, note)
   const input: JudgeInput = {
     results: [...saved.filter(({ probe }) => !made.some((result) => result.probe === probe)), ...made],
@@ -98,6 +106,7 @@ function machineOf(claims: readonly JudgedClaim[], environment: Environment): st
 
 async function runProbes(
   probes: readonly RunnableProbe[],
+  attempts: number,
   folder: string | undefined,
   failures: Map<string, string>,
   note: (line: string) => void,
@@ -109,7 +118,7 @@ async function runProbes(
   for (const [i, probe] of probes.entries()) {
     if (stopping.signal.aborted) break
     progress.show(i / probes.length)
-    const { result, failure } = await runClaimProbe(probe, stopping.signal)
+    const { result, failure } = await runUndisturbed(probe, attempts, stopping.signal, note)
     if (failure !== undefined) {
       failures.set(probe, failure)
       note(`probe ${probe}: ${failure}`)
@@ -126,10 +135,11 @@ export function judged(claim: Claim, input: JudgeInput, failures: ReadonlyMap<st
   const judgement = judgeClaim(claim.id, input)
   const failure = claim.probe === null ? undefined : failures.get(claim.probe)
   const result = input.results.findLast(({ probe }) => probe === claim.probe)
-  const { environment, startedAtMs, contaminated } = (result?.body ?? {}) as {
+  const { environment, startedAtMs, contaminated, attempts } = (result?.body ?? {}) as {
     environment?: { host?: unknown }
     startedAtMs?: unknown
     contaminated?: unknown
+    attempts?: unknown
   }
   return {
     ...claim,
@@ -143,6 +153,7 @@ export function judged(claim: Claim, input: JudgeInput, failures: ReadonlyMap<st
             host: typeof environment?.host === 'string' ? environment.host : null,
             startedAtMs: typeof startedAtMs === 'number' ? startedAtMs : null,
             contaminated: contaminated === true,
+            attempts: typeof attempts === 'number' ? attempts : 1,
           },
   }
 }

@@ -66,6 +66,30 @@ export async function runClaimProbe(probe: keyof typeof CLAIM_PROBES, signal: Ab
   return result === undefined ? { failure: end.said || 'it printed no result' } : { result }
 }
 
+/**
+ * Runs one probe, and again when its own controls say that the machine disturbed it: chosen by the controls, never by
+ * the figures. The last run counts when none was undisturbed.
+ *
+ * @param run in tests another one
+ */
+export async function runUndisturbed(
+  probe: keyof typeof CLAIM_PROBES,
+  attempts: number,
+  signal: AbortSignal,
+  note: (line: string) => void,
+  run: typeof runClaimProbe = runClaimProbe,
+): Promise<ProbeRun> {
+  let last: ProbeRun = {}
+  for (let attempt = 1; attempt <= attempts && !signal.aborted; attempt++) {
+    const { result, failure } = await run(probe, signal)
+    if (result === undefined) return last.result === undefined && failure !== undefined ? { failure } : last
+    last = { result: { ...result, body: { ...result.body, attempts: attempt } } }
+    if (result.body.contaminated !== true) break
+    if (attempt < attempts) note(`probe ${probe}: run ${attempt} of at most ${attempts} was contaminated, once more`)
+  }
+  return last
+}
+
 /** Keeps a result beside those that are there. */
 export function saveResult(folder: string, { probe, body }: SavedResult): void {
   try {

@@ -10,6 +10,8 @@ export interface JudgedClaim extends Claim, Judgement {
     readonly host: string | null
     readonly startedAtMs: number | null
     readonly contaminated: boolean
+    /** Runs it took; all before this one were contaminated. */
+    readonly attempts: number
   } | null
 }
 
@@ -64,17 +66,24 @@ export function claimsMarkdown(claims: readonly JudgedClaim[], machine: string):
   for (const { id, claim, figures, how, command, verdict, parts, note, of } of claims) {
     lines.push('', `## ${id}`, '', `${capital(claim)}. Figures: ${figures}.`, '', `Tested by: ${how}.`)
     if (command !== '') lines.push('', `    ${command}`)
-    const dirty = of?.contaminated ? ', a contaminated run' : ''
-    lines.push('', `**${capital(verdict)}**${dirty}.`, '')
+    const dirty = of === null ? '' : runText(of)
+    lines.push('', `**${capital(verdict)}**${dirty === '' ? '' : `, ${dirty}`}.`, '')
     for (const part of parts) lines.push(`- ${mark(part)} ${part.statement}: ${part.measured}`)
     if (note !== '') lines.push(...(parts.length > 0 ? [''] : []), `${capital(note)}${/[.!?]$/.test(note) ? '' : '.'}`)
   }
   return `${lines.join('\n').replaceAll('\n\n\n', '\n\n')}\n`
 }
 
-function ofText({ from, host, startedAtMs, contaminated }: NonNullable<JudgedClaim['of']>): string {
+/** Nothing for a run that was clean at once. */
+function runText({ contaminated, attempts }: NonNullable<JudgedClaim['of']>): string {
+  if (contaminated) return attempts > 1 ? `contaminated in each of ${attempts} runs` : 'a contaminated run'
+  return attempts > 1 ? `in run ${attempts}, those before were contaminated` : ''
+}
+
+function ofText(of: NonNullable<JudgedClaim['of']>): string {
+  const { from, host, startedAtMs } = of
   const at = startedAtMs === null ? null : new Date(startedAtMs).toISOString().slice(0, 16)
-  return [from, host, at, contaminated ? 'contaminated' : null].filter((fact) => fact !== null).join(', ')
+  return [from, host, at, runText(of)].filter((fact) => fact !== null && fact !== '').join(', ')
 }
 
 function capital(text: string): string {

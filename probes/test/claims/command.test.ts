@@ -7,7 +7,7 @@ import { UserError } from '@tickscope/contract'
 import { Command } from 'commander'
 import { CLAIMS } from '../../src/claims/catalogue.ts'
 import { addClaimsCommand, judged } from '../../src/claims/command.ts'
-import { parseResult, readResults, runClaimProbe, saveResult } from '../../src/claims/results.ts'
+import { parseResult, readResults, runClaimProbe, runUndisturbed, saveResult } from '../../src/claims/results.ts'
 import { claimsMarkdown, claimsText } from '../../src/claims/text.ts'
 
 let folder: string
@@ -45,6 +45,7 @@ describe('saved results', () => {
       host: 'rack-7',
       startedAtMs: 5,
       contaminated: false,
+      attempts: 1,
     })
   })
 
@@ -72,6 +73,32 @@ describe('the probes that answer claims', () => {
     assert.ok(
       ['holds', 'holds in part', 'does not hold'].includes(claims.find((c) => c.id === 'fix-size')?.verdict ?? ''),
     )
+  })
+})
+
+describe('a probe that is run again', () => {
+  const signal = new AbortController().signal
+  const runs = (...contaminated: (boolean | undefined)[]) => {
+    let made = 0
+    return async () => {
+      const found = contaminated[made++]
+      return found === undefined
+        ? { failure: 'gone' }
+        : { result: { probe: 'codec', from: 'this run', body: { contaminated: found, made } } }
+    }
+  }
+  const bodyOf = async (attempts: number, run: ReturnType<typeof runs>) =>
+    (await runUndisturbed('codec', attempts, signal, () => {}, run)).result?.body
+
+  it('stops at the first whose controls kept still, and says which it was', async () => {
+    assert.deepEqual(await bodyOf(3, runs(false, false)), { contaminated: false, made: 1, attempts: 1 })
+    assert.deepEqual(await bodyOf(3, runs(true, false, false)), { contaminated: false, made: 2, attempts: 2 })
+  })
+
+  it('keeps the last when none did, and what it has when a later run fails', async () => {
+    assert.deepEqual(await bodyOf(2, runs(true, true, false)), { contaminated: true, made: 2, attempts: 2 })
+    assert.deepEqual(await bodyOf(3, runs(true, undefined)), { contaminated: true, made: 1, attempts: 1 })
+    assert.deepEqual(await runUndisturbed('codec', 3, signal, () => {}, runs(undefined)), { failure: 'gone' })
   })
 })
 
