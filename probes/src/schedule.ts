@@ -81,6 +81,11 @@ export interface OpenLoopOptions {
    */
   readonly maxSlipNs: number
   readonly wait: 'precise' | 'timer'
+  /**
+   * Turn the event loop also while an answer is awaited, so that none waits for a core to wake up: a core for as long as
+   * something is in flight. Default: no.
+   */
+  readonly awake?: boolean
   /** Called up to `LEAD_NS` before the intended instant, for work that must not count, such as signing. */
   readonly prepare?: (index: number) => void
   /** Starts a send; settles when its answer came or never will. Must not reject. */
@@ -108,7 +113,7 @@ export interface OpenLoop {
 }
 
 export function openLoop(options: OpenLoopOptions): OpenLoop {
-  const { arrivals, untilNs, maxInFlight, maxSlipNs, wait, prepare, send, dropped } = options
+  const { arrivals, untilNs, maxInFlight, maxSlipNs, wait, awake = false, prepare, send, dropped } = options
   const slip = new LatencyHistogram()
   const counts = { scheduled: 0, started: 0, dropped: { in_flight: 0, late: 0 } }
   const startAtNs = nowNs() + START_DELAY_NS
@@ -150,6 +155,10 @@ export function openLoop(options: OpenLoopOptions): OpenLoop {
     if (ended) return
     const remainingNs = startAtNs + Math.min(offsetNs, untilNs) - nowNs()
     if (offsetNs >= untilNs && remainingNs <= 0) return end()
+    if (remainingNs > LEAD_NS && awake && inFlight > 0) {
+      setImmediate(step)
+      return
+    }
     if (remainingNs > LEAD_NS) {
       timer = setTimeout(step, Math.min(Math.max(1, Math.floor((remainingNs - LEAD_NS) / 1e6)), SLEEP_MAX_MS))
       return

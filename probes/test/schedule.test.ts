@@ -183,6 +183,22 @@ describe('an open loop', () => {
     assert.ok(performance.now() - startedAtMs >= 90)
   })
 
+  it('keeps the event loop turning while an answer is awaited, when asked to', async () => {
+    const busyRatio = async (awake: boolean) => {
+      const before = performance.eventLoopUtilization()
+      const { loop } = run({
+        awake,
+        arrivals: constantArrivals(10),
+        untilNs: 300 * MS,
+        onSend: () => new Promise((resolve) => setTimeout(resolve, 90)),
+      })
+      await loop.done
+      return performance.eventLoopUtilization(before).utilization
+    }
+    assert.ok((await busyRatio(true)) > 0.6)
+    assert.ok((await busyRatio(false)) < 0.5)
+  })
+
   it('stops at once, and is done when the last answer has come', async () => {
     let answer: () => void = () => {}
     const { promise: first, resolve } = Promise.withResolvers<void>()

@@ -35,9 +35,9 @@ export interface Shot {
   readonly status: number
   /** Its connection was free and its bytes were written. */
   readonly sentAtNs: number
-  /** The answer's header fields were read. */
+  /** The end of the answer's header fields was read from the socket. */
   readonly headAtNs: number
-  /** Last byte of the answer read. */
+  /** The last byte of the answer was read from the socket; what parsing it takes is not the target's. */
   readonly endedAtNs: number
 }
 
@@ -67,6 +67,8 @@ interface Barrel {
   readonly shoot: () => void
   pending: Pending | undefined
   isOpen: boolean
+  /** When its latest bytes were read. */
+  readAtNs: number
 }
 
 export interface CannonOptions {
@@ -88,8 +90,13 @@ export async function createCannon({ url, connections, timeoutMs }: CannonOption
   let refused = 0
   const opened = Promise.withResolvers<void>()
 
-  const settle = (pending: Pending, outcome: Shot['outcome'], reason: string | undefined, status = 0) => {
-    const endedAtNs = nowNs()
+  const settle = (
+    pending: Pending,
+    outcome: Shot['outcome'],
+    reason: string | undefined,
+    status = 0,
+    endedAtNs = nowNs(),
+  ) => {
     clearTimeout(pending.timer)
     waiting.delete(pending)
     if (pending.barrel !== undefined) pending.barrel.pending = undefined
@@ -117,7 +124,7 @@ export async function createCannon({ url, connections, timeoutMs }: CannonOption
 
   const setupClient = (client: autocannon.Client) => {
     const { _doRequest: shoot, _connect: connect } = client
-    const barrel: Barrel = { client, shoot: () => shoot.call(client), pending: undefined, isOpen: false }
+    const barrel: Barrel = { client, shoot: () => shoot.call(client), pending: undefined, isOpen: false, readAtNs: 0 }
     barrels.push(barrel)
     let failures = 0
     /** Of the connection at hand. */
@@ -140,16 +147,20 @@ export async function createCannon({ url, connections, timeoutMs }: CannonOption
       client.parser.reinitialize('RESPONSE')
       if (barrel.pending !== undefined) settle(barrel.pending, 'error', error ?? 'CLOSED')
       const open = () => {
-        if (!client.destroyed && !stopped) connect.call(client)
+        if (client.destroyed || stopped) return
+        connect.call(client)
+        client.conn.prependListener('data', () => {
+          barrel.readAtNs = nowNs()
+        })
       }
       if (failures > 0) setTimeout(open, RECONNECT_MS)
       else open()
     }
     client.on('headers', () => {
-      if (barrel.pending !== undefined) barrel.pending.headAtNs = nowNs()
+      if (barrel.pending !== undefined) barrel.pending.headAtNs = barrel.readAtNs
     })
     client.on('response', (status: number) => {
-      if (barrel.pending !== undefined) settle(barrel.pending, 'answered', undefined, status)
+      if (barrel.pending !== undefined) settle(barrel.pending, 'answered', undefined, status, barrel.readAtNs)
     })
     client.on('connError', ({ code = 'SOCKET' }: NodeJS.ErrnoException) => {
       failures++
