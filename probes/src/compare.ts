@@ -60,6 +60,26 @@ export function compareRatio(from: readonly number[], to: readonly number[]): Ga
   return { ratio: Math.exp(mean), low: Math.exp(low), high: Math.exp(high), claimed: low > 0 || high < 0 }
 }
 
+/**
+ * The ratio of two sides' totals: for amounts that gather in a few moments, such as time spent waiting, where most
+ * rounds have nearly none and the ratio of a single round says nothing. Jackknife of the logarithm over the rounds
+ * (Miller, "The jackknife: a review", Biometrika 61, 1974): unlike the linearised variance of a ratio it finds no gain in
+ * an A/A of such amounts, at the price of a wide interval. Twenty rounds make it worth reading.
+ *
+ * @param from,to one amount a round, > 0, same rounds
+ */
+export function compareTotals(from: readonly number[], to: readonly number[]): Gain {
+  paired(from, to)
+  const n = from.length
+  const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0)
+  const allFrom = total(from)
+  const allTo = total(to)
+  const whole = Math.log(allTo / allFrom)
+  const without = (i: number) => Math.log((allTo - (to[i] as number)) / (allFrom - (from[i] as number)))
+  const { low, high } = meanInterval(from.map((_, i) => n * whole - (n - 1) * without(i)))
+  return { ratio: Math.exp(whole), low: Math.exp(low), high: Math.exp(high), claimed: low > 0 || high < 0 }
+}
+
 /** The difference `to - from` of two sides' figures, in their unit. */
 export function compareDifference(
   from: readonly number[],

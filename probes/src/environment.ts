@@ -150,7 +150,7 @@ export function environmentText({
     `clocksource ${kernel.clocksource ?? 'unknown'}`,
     `isolated CPUs ${kernel.isolatedCpus === '' ? 'none' : (kernel.isolatedCpus ?? 'unknown')}`,
     `Node ${runtime.node}`,
-    `load ${rest.loadAverage[0]?.toFixed(1) ?? '-'}`,
+    ...rest.loadAverage.slice(0, 1).map((load) => `load ${load.toFixed(1)}`),
   ].join(', ')
 }
 

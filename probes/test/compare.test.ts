@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { LatencyHistogram } from '@tickscope/contract'
-import { compareDifference, compareRatio, meanInterval } from '../src/compare.ts'
+import { compareDifference, compareRatio, compareTotals, meanInterval } from '../src/compare.ts'
 
 /** Mulberry32: the same draws on every machine. */
 function random(seed: number): () => number {
@@ -65,6 +65,35 @@ describe('a comparison', () => {
       assert.ok(gain.claimed && gain.high < 1)
       assert.ok(gain.low < 0.55 && gain.high > 0.45, JSON.stringify(gain))
     }
+  })
+
+  it('of totals that gather in a few rounds is silent of a side against itself, and finds nineteen twentieths gone', () => {
+    const draw = random(4)
+    // A round's wait: nothing much, or now and then a time slice.
+    const waits = (scale: number) =>
+      Array.from({ length: 20 }, () => scale * (50 + (draw() < 0.5 ? 20_000 * -Math.log(1 - draw()) : 0)))
+    let silent = 0
+    let inside = 0
+    for (let run = 0; run < 100; run++) {
+      if (!compareTotals(waits(1), waits(1)).claimed) silent++
+      const removed = compareTotals(waits(1), waits(0.05))
+      if (removed.low <= 0.05 && removed.high >= 0.05 && removed.high < 1) inside++
+    }
+    assert.ok(silent >= 95, `${silent} of 100`)
+    assert.ok(inside >= 95, `${inside} of 100`)
+  })
+
+  it('of totals agrees with arithmetic', () => {
+    // Totals 12 and 6; without each round 5/10, 5/8, 2/6. Pseudo-values 3 ln(1/2) - 2 ln(r): s by hand from these.
+    const gain = compareTotals([2, 4, 6], [1, 1, 4])
+    assert.equal(gain.ratio, 0.5)
+    const pseudo = [5 / 10, 5 / 8, 2 / 6].map((r) => 3 * Math.log(0.5) - 2 * Math.log(r))
+    const mean = (Math.log(0.5) * 9 - 2 * Math.log((5 / 10) * (5 / 8) * (2 / 6))) / 3
+    const s = Math.sqrt(pseudo.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 2)
+    assert.ok(Math.abs(Math.log(gain.high) - (mean + (9.925 * s) / Math.sqrt(3))) < 1e-9)
+    assert.ok(Math.abs(Math.log(gain.low) - (mean - (9.925 * s) / Math.sqrt(3))) < 1e-9)
+    assert.equal(gain.claimed, false)
+    assert.equal(compareTotals([1, 1], [0.1, 0.1]).claimed, false)
   })
 
   it('claims nothing from fewer than three rounds, and refuses sides of different length', () => {

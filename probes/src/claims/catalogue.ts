@@ -4,11 +4,17 @@
  * with the verdicts of one machine.
  */
 
+/** Rows of jitter with and without pinning. */
+const PINNING_ROWS = [
+  ...['quiet_unpinned', 'quiet_pinned', 'noisy_unpinned', 'noisy_pinned_away', 'isolated_pinned'],
+  ...['crowded_unpinned', 'crowded_pinned', 'crowded_pinned_alone', 'node_noisy_unpinned', 'node_noisy_pinned_away'],
+]
+
 /** Probes whose results answer claims, and how they are run for it: short, and long enough for an interval. */
 export const CLAIM_PROBES = {
   runtime: ['--rounds', '5', '--count', '40', '--rate', '50', '--warm-up', '50'],
   bypass: ['--rounds', '5', '--count', '5000', '--preload', 'onload'],
-  jitter: ['--rounds', '5', '--count', '1000'],
+  jitter: ['--rounds', '20', '--count', '1500', '--scenarios', PINNING_ROWS.join(',')],
   codec: ['--rounds', '20', '--no-peer'],
 } as const satisfies { readonly [probe: string]: readonly string[] }
 export type ClaimProbe = keyof typeof CLAIM_PROBES | 'route'

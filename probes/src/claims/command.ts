@@ -101,7 +101,11 @@ function machineOf(claims: readonly JudgedClaim[], environment: Environment): st
   const others = new Set(
     claims.map(({ of }) => of?.host ?? environment.host).filter((host) => host !== environment.host),
   )
-  return [environmentText(environment), ...[...others].map((host) => `results of ${host}`)].join('; ')
+  // The load now is not the load of the measurements.
+  return [
+    environmentText({ ...environment, loadAverage: [] }),
+    ...[...others].map((host) => `results of ${host}`),
+  ].join('; ')
 }
 
 async function runProbes(

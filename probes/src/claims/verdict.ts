@@ -27,8 +27,8 @@ export interface Judgement {
 export function conclude(parts: readonly ClaimPart[], note: string): Judgement {
   const holding = parts.filter(({ holds }) => holds === true).length
   const failing = parts.filter(({ holds }) => holds === false).length
-  const decided: Verdict = holding + failing === 0 ? 'open' : 'holds in part'
-  const verdict = holding === parts.length ? 'holds' : failing === parts.length ? 'does not hold' : decided
+  const undecided: Verdict = holding > 0 ? 'holds in part' : 'open'
+  const verdict = holding === parts.length ? 'holds' : failing === parts.length ? 'does not hold' : undecided
   return { verdict: parts.length === 0 ? 'not measured' : verdict, parts, note }
 }
 

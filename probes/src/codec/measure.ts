@@ -4,7 +4,7 @@
  * Sides take turns: each round runs a batch of every side, in an order shuffled anew. A batch lasts long enough
  * (`batchMs`) that the clock's step of 40 ns is nothing, and is shorter than a slice of the scheduler, so that on a busy
  * machine most batches still run undisturbed; it gives one figure, its mean. What is reported of a side is the
- * median over rounds, its 95 % interval by bootstrap, and the 10 % and 90 % quantiles as spread: a busy neighbour moves
+ * median over rounds, its 99 % interval by bootstrap, and the 10 % and 90 % quantiles as spread: a busy neighbour moves
  * some rounds, not the median. Two controls ride along: one operation twice over must take twice as long, and the same
  * operation beside itself must not look different.
  *
@@ -38,7 +38,7 @@ export function over<T>(messages: readonly T[], apply: (message: T) => number, r
 export interface Timing {
   /** Of the rounds' means, ns an operation. */
   readonly median: number
-  /** 95 % interval of that median. */
+  /** 99 % interval of that median. */
   readonly low: number
   readonly high: number
   /** 10 % and 90 % quantiles of the rounds. */
@@ -140,7 +140,7 @@ function shuffle(items: number[], random: () => number): void {
   }
 }
 
-const RESAMPLES = 1_000
+const RESAMPLES = 2_000
 
 /** @param figures one a round; NaN throughout when there is none */
 export function timingOf(figures: readonly number[], seed: number): Timing {
@@ -158,8 +158,8 @@ export function timingOf(figures: readonly number[], seed: number): Timing {
   medians.sort()
   return {
     median: quantile(sorted, 0.5),
-    low: quantile(medians, 0.025),
-    high: quantile(medians, 0.975),
+    low: quantile(medians, 0.005),
+    high: quantile(medians, 0.995),
     p10: quantile(sorted, 0.1),
     p90: quantile(sorted, 0.9),
   }
@@ -176,7 +176,7 @@ export function quantile(sorted: ArrayLike<number>, ratio: number): number {
   return low + (high - low) * (place - below)
 }
 
-/** How long one side takes against another: the median of the rounds' ratios and its 95 % interval. */
+/** How long one side takes against another: the median of the rounds' ratios and its 99 % interval. */
 export interface Ratio {
   readonly ratio: number
   readonly low: number

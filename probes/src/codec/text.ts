@@ -19,7 +19,7 @@ export function codecText(result: CodecResult, stream: NodeJS.WriteStream): stri
   const lines = [
     style('bold', 'codec'),
     `${settings.rounds} interleaved rounds, ${settings.messages} messages of each kind, seed ${settings.seed}, peer ${settings.peer}`,
-    `boundary ${result.boundary}, clock ${result.clock}; median of the rounds with its 95 % interval; heap: bytes of V8’s heap an operation`,
+    `boundary ${result.boundary}, clock ${result.clock}; median of the rounds with its 99 % interval; heap: bytes of V8’s heap an operation`,
     '',
     style(
       'dim',

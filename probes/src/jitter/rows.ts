@@ -1,6 +1,6 @@
 /** Rounds of wakes put together: a row a scenario, what one has over another, and what pinning took away. */
 import { LatencyHistogram, type LatencySummary, summarize } from '@tickscope/contract'
-import { compareRatio, type Gain } from '../compare.ts'
+import { compareRatio, compareTotals, type Gain } from '../compare.ts'
 import { mergeNative, nativeQuantileNs } from '../native.ts'
 import type { Scenario, WakeLine } from './scenario.ts'
 
@@ -149,7 +149,8 @@ export function compareWakes(rows: readonly WakeRow[]): WakeComparison[] {
         rounds.map((round) => Math.max(1, FIGURES[quantity](row)[row.measuredRounds.indexOf(round)] ?? Number.NaN))
       const [before, after] = [figures(from), figures(to)]
       if (rounds.length === 0 || [...before, ...after].some(Number.isNaN)) return []
-      return [{ from: fromName, to: toName, quantity, ...compareRatio(before, after) }]
+      const compare = quantity === 'runQueueWait' ? compareTotals : compareRatio
+      return [{ from: fromName, to: toName, quantity, ...compare(before, after) }]
     })
   })
 }
