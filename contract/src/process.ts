@@ -64,9 +64,8 @@ export async function runMain(name: string, main: () => Promise<number | undefin
   process.on('uncaughtException', fail)
   process.on('unhandledRejection', fail)
   process.stderr.on('error', () => {})
-  process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
-    if (code === 'EPIPE' || code === 'EIO') return
-    fail(new UserError('STDOUT', `stdout cannot be written: ${message}`, EXIT.environment))
+  process.stdout.on('error', (error) => {
+    if (!isUnread(error)) fail(new UserError('STDOUT', `stdout cannot be written: ${error.message}`, EXIT.environment))
   })
   try {
     process.exitCode = (await main()) ?? EXIT.ok
@@ -85,14 +84,25 @@ function say(text: string): void {
   }
 }
 
-/** Writes one machine-readable line to stdout; a parent process reads these. Synchronous: a line is never cut off. */
+/**
+ * Writes one machine-readable line to stdout; a parent process reads these. Synchronous: a line is never cut off. One that
+ * nobody reads any more is dropped.
+ */
 export function announce(line: { readonly event: 'ready' | 'summary'; readonly [field: string]: unknown }): void {
-  writeSync(1, `${JSON.stringify(line)}\n`)
+  try {
+    writeSync(1, `${JSON.stringify(line)}\n`)
+  } catch (error) {
+    if (!isUnread(error as NodeJS.ErrnoException)) throw error
+  }
+}
+
+function isUnread({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'EPIPE' || code === 'EIO'
 }
 
 /**
- * Resolves when the process should stop: SIGINT, SIGTERM, SIGHUP (its terminal was closed), or, under a parent that set `TICKSCOPE_CHILD=1`, the end of
- * stdin, so that a killed parent leaves nothing behind.
+ * Resolves when the process should stop: SIGINT, SIGTERM, SIGHUP (its terminal was closed), or, under a parent that set
+ * `TICKSCOPE_CHILD=1`, the end of stdin, so that a killed parent leaves nothing behind.
  */
 export function stopRequested(): Promise<string> {
   return new Promise((resolve) => {

@@ -10,7 +10,7 @@ const PROCESS = new URL('../src/process.ts', import.meta.url).href
 
 /** Starts a process whose `runMain` runs `body`. */
 function start(body: string, stdout: 'pipe' | number = 'pipe'): ChildProcess {
-  const program = `import { EXIT, runMain, stopRequested, UserError } from '${PROCESS}'
+  const program = `import { announce, EXIT, runMain, stopRequested, UserError } from '${PROCESS}'
 await runMain('it', async () => { ${body} })`
   return spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', stdout, 'pipe'] })
 }
@@ -42,6 +42,7 @@ process.stdout.write('ready\\n'); await asked; clearInterval(alive)
 for (let i = 0; i < 20; i++) {
   process.stdout.write('a line\\n'); process.stderr.write('a note\\n'); await new Promise((r) => setTimeout(r, 5))
 }
+announce({ event: 'summary' })
 return 5`)
     const { stdout, stderr } = child as {
       stdout: NonNullable<ChildProcess['stdout']>
