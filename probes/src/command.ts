@@ -157,6 +157,7 @@ async function runProbe<Options extends CommonOptions>(
   const between = watch?.stop() ?? null
   progress.end()
   const after = before === undefined ? undefined : sampleControls()
+  const controlledNs = nowNs() - startedAtNs
   const acknowledged = await reporter.stop()
   if (!acknowledged) note(`the collector at ${options.collector} did not acknowledge the last batch`)
   if (before === undefined || after === undefined) {
@@ -167,7 +168,7 @@ async function runProbe<Options extends CommonOptions>(
     startedAtMs,
     durationMs: Math.round(durationNs / 1e6),
     environment: fingerprint,
-    controls: judgeControls(before, after, durationNs, { slip: measurement.slip, between }),
+    controls: judgeControls(before, after, controlledNs, { slip: measurement.slip, between }),
   })
   process.stdout.write(`${options.json ? JSON.stringify(result) : resultText(result, process.stdout)}\n`)
   return [...result.budgets, ...result.checks].some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok

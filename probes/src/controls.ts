@@ -143,7 +143,7 @@ function waitRatio(before: Waited, after: Waited, durationNs: number): number | 
   return Math.round(((after.runQueueWaitNs - before.runQueueWaitNs) / durationNs) * 1e4) / 1e4
 }
 
-/** @param durationNs from the end of the first sample to the begin of the second */
+/** @param durationNs from the end of the first sample to the end of the second, which is what the counters are of */
 export function judgeControls(
   before: ControlSample,
   after: ControlSample,

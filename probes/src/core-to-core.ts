@@ -34,10 +34,14 @@ const SPINS = 1 << 12
 export function sampleCoreToCore(): number | null {
   if (availableParallelism() < 2) return null
   const shared = new Int32Array(new SharedArrayBuffer(CELLS * Int32Array.BYTES_PER_ELEMENT))
-  const other = new Worker(new URL(import.meta.url), { workerData: { [ROLE]: shared } })
-  // A thread that cannot be had is a missing sample, not the end of the probe.
-  other.on('error', () => {})
-  other.unref()
+  try {
+    const other = new Worker(new URL(import.meta.url), { workerData: { [ROLE]: shared } })
+    other.on('error', () => {})
+    other.unref()
+  } catch {
+    // A thread that cannot be had is a missing sample, not the end of the probe.
+    return null
+  }
   try {
     if (Atomics.wait(shared, STARTED, 0, START_MS) === 'timed-out') return null
     const deadlineNs = nowNs() + SPIN_NS

@@ -134,7 +134,8 @@ export async function runCodec(options: CodecOptions): Promise<CodecResult> {
     },
   })
   const durationNs = nowNs() - startedAtNs
-  const system = judgeControls(before, sampleControls(), durationNs)
+  const after = sampleControls()
+  const system = judgeControls(before, after, nowNs() - startedAtNs)
   const [emptyFigures = [], once = [], again = [], twice = [], ...rest] = figures
   const positive = judgeControl(once, again, twice)
   const contaminatedBy = [...system.contaminatedBy, ...positive.failures]

@@ -213,7 +213,11 @@ describe('a probe that is asked to stop', { skip: needsRoot }, () => {
     assert.equal(end.code, 0)
     const result = lastLine<BypassResult>(end)
     assert.deepEqual([result.rounds, result.roundsRequested, result.stopped], [2, 50, true])
-    assert.deepEqual([result.roundsContaminatedBy.length, result.controls.length], [3, 4])
+    assert.equal(result.roundsContaminatedBy.length, 3)
+    // On a busy machine the last sample may not be there in the second it has; then the run says so.
+    const missing = /control sample is missing/.test(`${result.roundsContaminatedBy.at(-1)}`)
+    assert.equal(result.controls.length, missing ? 3 : 4)
+    if (missing) assert.ok(result.contaminated)
     const [blocking, spinning] = paths.map((path) => rowOf(result, path))
     assert.ok(blocking && spinning)
     assert.deepEqual(blocking.measuredRounds, [0, 1, 2])
