@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LatencyHistogram } from '@tickscope/contract'
+import { runProgram } from '../../contract/test/program.ts'
 import {
   type Between,
   type ControlSample,
@@ -93,6 +94,13 @@ describe('the controls around a run', () => {
     assert.equal(report.stealRatio, null)
     assert.equal(report.runQueueWaitRatio, null)
     assert.deepEqual(report.contaminatedBy, [])
+  })
+
+  it('go without the way to another core where no thread can be had', () => {
+    const file = new URL('../src/core-to-core.ts', import.meta.url).href
+    const program = `import { sampleCoreToCore } from '${file}'; console.log(sampleCoreToCore())`
+    const denied = ['--permission', '--allow-fs-read=*', '--input-type=module', '-e', program]
+    assert.deepEqual(runProgram(process.execPath, denied), { status: 0, output: 'null\n' })
   })
 
   it('of several rounds name the worst of each kind, and how many rounds had it', () => {
