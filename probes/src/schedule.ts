@@ -128,10 +128,14 @@ export function openLoop(options: OpenLoopOptions): OpenLoop {
     inFlight--
     if (ended && inFlight === 0) resolve()
   }
+  const turn = () => {
+    if (awake && inFlight > 0) setImmediate(turn)
+  }
   const end = () => {
     ended = true
     clearTimeout(timer)
     if (inFlight === 0) resolve()
+    turn()
   }
   const fire = (startedAtNs: number) => {
     const slot: Slot = { index: counts.scheduled, intendedAtNs: startAtNs + offsetNs }
