@@ -18,7 +18,7 @@ import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
 import { httpProbe } from './http.ts'
 import { addJitterCommand } from './jitter/command.ts'
 import { loadProbe } from './load.ts'
-import { boundedNotes } from './note.ts'
+import { createNotes } from './note.ts'
 import { orderProbe } from './order.ts'
 import type { CommonOptions, LatencyProbe, ProbeContext } from './probe.ts'
 import { startProgress } from './progress.ts'
@@ -119,8 +119,7 @@ async function runProbe<Options extends CommonOptions>(
   const fingerprint = collectEnvironment()
   const reporter = await connectReporter(probe.name, options, environment, slos)
   const durationMs = serve ? Number.POSITIVE_INFINITY : (options.for ?? FOR_DEFAULT_MS)
-  const write = (line: string) => process.stderr.write(`${probe.name}: ${line}\n`)
-  const note = serve ? boundedNotes(write) : write
+  const note = createNotes(probe.name, serve)
   const progress = startProgress(probe.name, durationMs)
   let before: ControlSample | undefined
   let watch: ReturnType<typeof watchControls> | undefined

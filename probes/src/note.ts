@@ -5,6 +5,12 @@ import { nowNs } from './clock.ts'
 const BURST = 20
 const REFILL_NS = 10e9
 
+/** @returns a writer to stderr, bounded for a service */
+export function createNotes(probe: string, serve: boolean): (line: string) => void {
+  const write = (line: string) => void process.stderr.write(`${probe}: ${line}\n`)
+  return serve ? boundedNotes(write) : write
+}
+
 /** @returns a writer that leaves lines out when there are too many, and says how many with the next one */
 export function boundedNotes(write: (line: string) => void, now: () => number = nowNs): (line: string) => void {
   let room = BURST

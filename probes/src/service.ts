@@ -1,7 +1,8 @@
 /**
  * A probe as a service: the flags that make it one, its schedule, and the collector it reports to.
  *
- * A run starts each `--every`, counted from the start of the one before; one that takes longer is followed at once.
+ * A run starts each `--every`, counted from the start of the one before; one that takes longer is followed at once. Until
+ * one was possible a run that is not ends the service: its flags are wrong. Later ones are tried again at their time.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Agent, createAgent } from '@tickscope/agent'
@@ -86,26 +87,39 @@ export function checkServeFlags({ serve, json }: { readonly serve: boolean; read
   if (serve && json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
 }
 
+export interface ServeOptions {
+  readonly everyMs: number
+  readonly signal: AbortSignal
+  readonly note: (line: string) => void
+  /** What the summary says beside the number of runs that ended, and of those among them that failed. */
+  readonly said?: () => { readonly [name: string]: number }
+}
+
 /**
  * Runs `once` on its schedule until the signal, with the ready and summary lines of `announce` for the parent.
  *
- * @param said what the summary says beside the number of runs that were finished
+ * @throws UserError of a run before which none was possible
  */
 export async function serveEvery(
   probe: string,
-  everyMs: number,
-  signal: AbortSignal,
-  once: () => Promise<void>,
-  said: () => { readonly [name: string]: number } = () => ({}),
+  { everyMs, signal, note, said = () => ({}) }: ServeOptions,
+  once: () => Promise<unknown>,
 ): Promise<void> {
   announce({ event: 'ready', probe })
   let runs = 0
+  let failed = 0
   while (!signal.aborted) {
     const startedAtMs = performance.now()
-    await once()
+    try {
+      await once()
+    } catch (error) {
+      if (!(error instanceof UserError) || runs === failed) throw error
+      failed++
+      note(`a run failed: ${error.message}`)
+    }
     if (signal.aborted) break
     runs++
     await delay(Math.max(0, startedAtMs + everyMs - performance.now()), undefined, { signal }).catch(() => {})
   }
-  announce({ event: 'summary', runs, ...said() })
+  announce({ event: 'summary', runs, failed, ...said() })
 }

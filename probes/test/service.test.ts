@@ -122,6 +122,30 @@ describe('a probe as a service', () => {
     await collector.stop()
   })
 
+  it('goes on after a run that was not possible once one was, and says how many failed', async () => {
+    const collector = await startCollector()
+    const simulator = await startSimulator()
+    const flags = ['--runtimes', 'node', '--rounds', '1', '--count', '5', '--warm-up', '0', '--every', '100ms']
+    const service = serve('runtime', ...simulator.access, ...flags, '--collector', collector.url)
+    const orders = () => collector.histograms('tickscope_runtime_order_seconds', 'part').total?.count ?? 0
+    // Orders of a second run: the first was possible.
+    await collector.until(() => orders() >= 10)
+    await simulator.stop()
+    await service.line(/^runtime: a run failed: /)
+    service.child.kill('SIGTERM')
+    const ended = await service.finished
+    assert.equal(ended.code, 0, ended.stderr)
+    const { runs, failed } = lastLine(ended)
+    assert.ok(failed >= 1 && runs >= 1, `${failed} of ${runs}`)
+    await collector.stop()
+  })
+
+  it('ends when its first run is not possible', async () => {
+    const flags = ['--url', 'http://127.0.0.1:1', '--key-id', 'a', '--key-file', '/nowhere/key.pem']
+    const ended = await serve('runtime', ...flags).finished
+    assert.deepEqual([ended.code, ended.stderr], [2, 'probe: --key-file /nowhere/key.pem cannot be read: ENOENT\n'])
+  })
+
   it('reports codecs: medians and sizes of the last run', async () => {
     const collector = await startCollector()
     const service = serve('codec', '--rounds', '5', '--no-peer', '--every', '100ms', '--collector', collector.url)

@@ -2,6 +2,7 @@
 import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
+import { createNotes } from '../note.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -128,7 +129,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   checkServeFlags(options)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
-  const note = (line: string) => process.stderr.write(`bypass: ${line}\n`)
+  const note = createNotes('bypass', serve)
   const to = reportTo(options, environment)
   const reporter = to && (await createBypassReporter({ ...to, payloadBytes: options.payloads[0] ?? 64 }))
   const once = async (): Promise<BypassResult> => {
@@ -159,14 +160,14 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   }
   try {
     if (!serve) return print(await once(), options)
-    const tally = { failed: 0, sent: 0, lost: 0 }
-    await serveEvery(
-      'bypass',
-      every,
-      stopping.signal,
-      () => serveRun(once, tally, note),
-      () => tally,
-    )
+    // Of the run it was stopped in, too.
+    const tally = { sent: 0, lost: 0 }
+    await serveEvery('bypass', { everyMs: every, signal: stopping.signal, note, said: () => tally }, async () => {
+      for (const { sent, lost } of (await once()).rows) {
+        tally.sent += sent
+        tally.lost += lost
+      }
+    })
     return EXIT.ok
   } finally {
     if (reporter && !(await reporter.stop())) note(`the collector at ${collector} did not acknowledge the last batch`)
@@ -185,28 +186,6 @@ function print(result: BypassResult, { budget, json }: Options): number {
   ].join('\n')
   process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
   return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
-}
-
-/** What a service measured until it was stopped, the run it was in included. */
-interface Tally {
-  /** Runs that were not possible. */
-  failed: number
-  sent: number
-  lost: number
-}
-
-/** Before anything was measured an impossible run ends the service: its flags are wrong. Later ones are tried again. */
-async function serveRun(once: () => Promise<BypassResult>, tally: Tally, note: (line: string) => void): Promise<void> {
-  try {
-    for (const { sent, lost } of (await once()).rows) {
-      tally.sent += sent
-      tally.lost += lost
-    }
-  } catch (error) {
-    if (!(error instanceof UserError) || tally.sent === 0) throw error
-    tally.failed++
-    note(`a run failed: ${error.message}`)
-  }
 }
 
 /** A path that was not measured keeps no budget. */

@@ -11,6 +11,7 @@ import {
 } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
+import { createNotes } from '../note.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -87,7 +88,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   checkServeFlags(options)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
-  const note = (line: string) => process.stderr.write(`codec: ${line}\n`)
+  const note = createNotes('codec', serve)
   const to = reportTo(options, environment)
   const agent = to && (await createReportAgent(to))
   const once = async (): Promise<CodecResult> => {
@@ -105,7 +106,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   }
   try {
     if (serve) {
-      await serveEvery('codec', every, stopping.signal, async () => void (await once()))
+      await serveEvery('codec', { everyMs: every, signal: stopping.signal, note }, once)
       return EXIT.ok
     }
     const result = await once()

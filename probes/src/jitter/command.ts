@@ -3,6 +3,7 @@ import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tick
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
 import { replayNative } from '../native.ts'
+import { createNotes } from '../note.ts'
 import { startProgress } from '../progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
 import { addServiceFlags, type ProbeEnvironment, reportTo, type ServiceOptions, serveEvery } from '../service.ts'
@@ -134,11 +135,15 @@ async function serveRounds(
 ): Promise<number> {
   let wakes = 0
   const round = async () => {
-    const { sent } = await once({ rounds, progress() {}, scenarios })
+    const { sent } = await once({ rounds, progress() {}, scenarios }).catch((error) => {
+      reporter.up(false)
+      throw error
+    })
     wakes += sent
     if (!signal.aborted) reporter.up(sent > 0)
   }
-  await serveEvery('jitter', every, signal, round, () => ({ wakes }))
+  const note = createNotes('jitter', true)
+  await serveEvery('jitter', { everyMs: every, signal, note, said: () => ({ wakes }) }, round)
   return EXIT.ok
 }
 

@@ -2,6 +2,7 @@
 import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
 import { type Command, Option } from 'commander'
 import { durationFlag, integerFlag, rateFlag } from '../flag.ts'
+import { createNotes } from '../note.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -123,7 +124,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   const venue = venueOf(options)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
-  const note = (line: string) => process.stderr.write(`runtime: ${line}\n`)
+  const note = createNotes('runtime', serve)
   const to = reportTo(options, environment)
   const agent = to && (await createReportAgent(to))
   const roundMs = runtimes.length * (((warmUp + count) / rate) * 1000 + PROGRAM_MS)
@@ -149,7 +150,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   }
   try {
     if (serve) {
-      await serveEvery('runtime', every, stopping.signal, async () => void (await once()))
+      await serveEvery('runtime', { everyMs: every, signal: stopping.signal, note }, once)
       return EXIT.ok
     }
     const result = await once()
