@@ -14,7 +14,7 @@ import { addCodecCommand } from './codec/command.ts'
 import { type ControlSample, judgeControls, sampleControls, watchControls } from './controls.ts'
 import { collectEnvironment } from './environment.ts'
 import { feedProbe } from './feed.ts'
-import { durationFlag, rateFlag, readFlagFile } from './flag.ts'
+import { durationFlag, rateFlag } from './flag.ts'
 import { httpProbe } from './http.ts'
 import { addJitterCommand } from './jitter/command.ts'
 import { loadProbe } from './load.ts'
@@ -27,22 +27,17 @@ import { type Measurement, resultText, toResult } from './result.ts'
 import { addRouteCommand } from './route/command.ts'
 import { addRelayCommand } from './route/relay.ts'
 import { addRuntimeCommand } from './runtime/command.ts'
-import type { ProbeEnvironment } from './service.ts'
+import { addReportFlags, type ProbeEnvironment, type ReportFlags, reportTo } from './service.ts'
 
 const FOR_DEFAULT_MS = 10_000
 const FOR_MAX_MS = 24 * 3_600_000
 const RATE_MAX_PER_SECOND = 10_000
 
-interface FrameOptions extends CommonOptions {
+interface FrameOptions extends CommonOptions, ReportFlags {
   /** ms */
   readonly for?: number
   readonly json: boolean
   readonly serve: boolean
-  readonly config?: string
-  readonly collector?: string
-  readonly tokenFile?: string
-  readonly service: string
-  readonly instance?: string
   readonly venue?: string
   readonly region?: string
   readonly route?: string
@@ -83,12 +78,8 @@ function addLatencyProbe<Options extends CommonOptions>(
     .option('--rate <requests>', 'requests per second, open loop', rateFlag('--rate', RATE_MAX_PER_SECOND))
     .option('--for <duration>', 'length of the run (default: 10s)', durationFlag('--for', FOR_MAX_MS))
     .option('--json', 'print one JSON object, the last line of stdout', false)
-    .option('--config <file>', 'JSON file that overrides the SLOs')
     .option('--serve', 'run until stopped, keep trying, print no table', false)
-    .option('--collector <url>', 'report to this collector')
-    .option('--token-file <file>', "file with the collector's token")
-    .option('--service <name>', 'service label of what is reported', 'probe')
-    .option('--instance <name>', "instance label (default: the host's name)")
+  addReportFlags(command)
     .option('--venue <name>', 'venue label (default: kalshi)')
     .option('--region <name>', 'region label')
     .option('--route <name>', 'route label')
@@ -117,7 +108,7 @@ async function runProbe<Options extends CommonOptions>(
   stopRequested().then(() => stopping.abort())
   const slos = loadSlos(options.config ?? environment.config)
   const fingerprint = collectEnvironment()
-  const reporter = await connectReporter(probe.name, options, environment, slos)
+  const reporter = await connectReporter(probe.name, options, environment)
   const durationMs = serve ? Number.POSITIVE_INFINITY : (options.for ?? FOR_DEFAULT_MS)
   const note = createNotes(probe.name, serve)
   const progress = startProgress(probe.name, durationMs)
@@ -173,17 +164,10 @@ async function runProbe<Options extends CommonOptions>(
   return [...result.budgets, ...result.checks].some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
 }
 
-async function connectReporter(
-  probe: string,
-  options: FrameOptions,
-  environment: ProbeEnvironment,
-  slos: ProbeContext['slos'],
-): Promise<Reporter> {
-  const { collector, service, instance, venue, region, route } = options
-  if (collector === undefined) return SILENT_REPORTER
-  const tokenFile = options.tokenFile ?? environment.tokenFile
-  const token = tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim()
-  return createReporter(probe, { collectorUrl: collector, token, service, instance, venue, region, route, slos })
+async function connectReporter(probe: string, options: FrameOptions, environment: ProbeEnvironment): Promise<Reporter> {
+  const { venue, region, route } = options
+  const to = reportTo(options, environment)
+  return to === undefined ? SILENT_REPORTER : createReporter(probe, { ...to, venue, region, route })
 }
 
 /** What a service says at its end: the series it reported, by their names there. */

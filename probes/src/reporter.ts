@@ -1,10 +1,6 @@
-/**
- * A probe's series in the collector, through the same agent and with the same guarantees as a bot's own.
- *
- * The agent's event-loop beat is off: it would wake the probe's thread a thousand times a second, and `slip` says more.
- */
-import { createAgent } from '@tickscope/agent'
-import { METRICS, type Slos } from '@tickscope/contract'
+/** A probe's series in the collector, through the same agent and with the same guarantees as a bot's own. */
+import { METRICS } from '@tickscope/contract'
+import { createReportAgent, type ReportTo, stopReportAgent } from './service.ts'
 import type { Outcome } from './tally.ts'
 
 export interface Reporter {
@@ -16,18 +12,11 @@ export interface Reporter {
   stop(): Promise<boolean>
 }
 
-export interface ReporterOptions {
-  readonly collectorUrl: string
-  readonly token?: string | undefined
-  readonly service: string
-  readonly instance?: string | undefined
+export interface ReporterOptions extends ReportTo {
   readonly venue?: string | undefined
   readonly region?: string | undefined
   readonly route?: string | undefined
-  readonly slos: Slos
 }
-
-const STOP_TIMEOUT_MS = 3_000
 
 export const SILENT_REPORTER: Reporter = {
   phase() {},
@@ -38,7 +27,7 @@ export const SILENT_REPORTER: Reporter = {
 
 /** @throws UserError `AGENT_OPTION`, `AGENT_START` */
 export async function createReporter(probe: string, options: ReporterOptions): Promise<Reporter> {
-  const agent = await createAgent({ ...options, traces: false, loopSampleMs: 0 })
+  const agent = await createReportAgent(options)
   const phases = new Map(
     METRICS.tickscope_probe_phase_seconds.labels.phase?.map((phase) => [
       phase,
@@ -56,9 +45,6 @@ export async function createReporter(probe: string, options: ReporterOptions): P
     phase: (phase, durationNs) => agent.record(phases.get(phase) ?? 0, durationNs),
     request: (outcome) => agent.count(outcomes.get(outcome) ?? 0),
     up: (isUp) => agent.set(up, isUp ? 1 : 0),
-    async stop() {
-      const { acknowledged } = await agent.stop({ timeoutMs: STOP_TIMEOUT_MS })
-      return acknowledged
-    },
+    stop: () => stopReportAgent(agent),
   }
 }

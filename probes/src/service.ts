@@ -13,15 +13,19 @@ import { durationFlag, readFlagFile } from './flag.ts'
 const EVERY_MAX_MS = 24 * 3_600_000
 const STOP_TIMEOUT_MS = 3_000
 
-export interface ServiceOptions {
-  readonly serve: boolean
-  /** ms */
-  readonly every: number
+/** Flags of whatever reports. */
+export interface ReportFlags {
   readonly collector?: string
   readonly tokenFile?: string
   readonly config?: string
   readonly service: string
   readonly instance?: string
+}
+
+export interface ServiceOptions extends ReportFlags {
+  readonly serve: boolean
+  /** ms */
+  readonly every: number
 }
 
 /** What a process was given beside its flags. */
@@ -32,9 +36,18 @@ export interface ProbeEnvironment {
   readonly tokenFile?: string | undefined
 }
 
+export function addReportFlags(command: Command): Command {
+  return command
+    .option('--collector <url>', 'report to this collector')
+    .option('--token-file <file>', "file with the collector's token")
+    .option('--config <file>', 'JSON file that overrides the SLOs')
+    .option('--service <name>', 'service label of what is reported', 'probe')
+    .option('--instance <name>', "instance label (default: the host's name)")
+}
+
 /** @param run what is run each `--every`, in words */
 export function addServiceFlags(command: Command, run: string, everyDefaultMs: number): Command {
-  return command
+  command
     .option('--serve', `run until stopped: ${run} each --every, print no table`, false)
     .option(
       '--every <duration>',
@@ -42,11 +55,7 @@ export function addServiceFlags(command: Command, run: string, everyDefaultMs: n
       durationFlag('--every', EVERY_MAX_MS),
       everyDefaultMs,
     )
-    .option('--collector <url>', 'report to this collector')
-    .option('--token-file <file>', "file with the collector's token")
-    .option('--config <file>', 'JSON file that overrides the SLOs')
-    .option('--service <name>', 'service label of what is reported', 'probe')
-    .option('--instance <name>', "instance label (default: the host's name)")
+  return addReportFlags(command)
 }
 
 /** What a reporter is made of. */
@@ -59,7 +68,7 @@ export interface ReportTo {
 }
 
 /** @returns undefined without `--collector` @throws UserError when a file of the flags cannot be read */
-export function reportTo(options: ServiceOptions, environment: ProbeEnvironment): ReportTo | undefined {
+export function reportTo(options: ReportFlags, environment: ProbeEnvironment): ReportTo | undefined {
   const { collector, service, instance } = options
   if (collector === undefined) return undefined
   const tokenFile = options.tokenFile ?? environment.tokenFile
@@ -72,7 +81,11 @@ export function reportTo(options: ServiceOptions, environment: ProbeEnvironment)
   }
 }
 
-/** An agent for figures that are recorded between measurements, not during them. @throws UserError `AGENT_OPTION`, `AGENT_START` */
+/**
+ * An agent without its event-loop beat: that would wake the probe's thread a thousand times a second, and `slip` says more.
+ *
+ * @throws UserError `AGENT_OPTION`, `AGENT_START`
+ */
 export function createReportAgent(to: ReportTo): Promise<Agent> {
   return createAgent({ ...to, traces: false, loopSampleMs: 0 })
 }

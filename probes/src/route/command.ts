@@ -1,18 +1,22 @@
 /** `probe route`: flags, signals, output; and the routes watched as a service. */
+import { setTimeout as delay } from 'node:timers/promises'
 import { announce, EXIT, loadSlos, type Slos, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
-import { nowNs } from '../clock.ts'
-import { durationFlag, integerFlag, rateFlag, readFlagFile } from '../flag.ts'
+import { durationFlag, integerFlag, rateFlag } from '../flag.ts'
 import { targetUrl } from '../http.ts'
+import { createNotes } from '../note.ts'
 import { startProgress } from '../progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
+import { addServiceFlags, type ProbeEnvironment, type ReportTo, reportTo, type ServiceOptions } from '../service.ts'
 import { openVantage, type RoundOptions, type Vantage } from './measure.ts'
 import { PRICE_FILE, readPrices } from './price.ts'
 import { type Route, readRoutes } from './routes.ts'
 import { runRoutes } from './run.ts'
 import { routeText } from './text.ts'
 
-interface Options {
+const EVERY_MS = 60_000
+
+interface Options extends ServiceOptions {
   readonly routes?: string
   readonly url?: string
   readonly name: string
@@ -28,14 +32,7 @@ interface Options {
   readonly timeout: number
   readonly path?: string
   readonly caFile?: string
-  readonly config?: string
   readonly json: boolean
-  readonly serve: boolean
-  readonly every: number
-  readonly collector?: string
-  readonly tokenFile?: string
-  readonly service: string
-  readonly instance?: string
   readonly venue: string
 }
 
@@ -43,9 +40,9 @@ interface Options {
 export function addRouteCommand(
   parent: Command,
   exit: (code: number) => void,
-  environment: { readonly config?: string | undefined; readonly tokenFile?: string | undefined } = {},
+  environment: ProbeEnvironment = {},
 ): void {
-  parent
+  const command = parent
     .command('route')
     .description(
       'The same probe over several routes and from several places: edge, behind the edge, cost of a ms saved.',
@@ -70,14 +67,8 @@ export function addRouteCommand(
     .option('--timeout <duration>', 'longest wait for an answer', durationFlag('--timeout', 60_000), 5_000)
     .option('--path <path>', 'path to GET (default: that of the URL, or a cheap public call)')
     .option('--ca-file <pem>', "certificates to trust instead of the system's")
-    .option('--config <file>', 'JSON file that overrides the SLOs')
     .option('--json', 'print one JSON object, the last line of stdout', false)
-    .option('--serve', 'a round each --every until stopped, reported to --collector', false)
-    .option('--every <duration>', 'time between rounds of a service', durationFlag('--every', 24 * 3_600_000), 60_000)
-    .option('--collector <url>', 'report to this collector')
-    .option('--token-file <file>', "file with the collector's token")
-    .option('--service <name>', 'service label of what is reported', 'probe')
-    .option('--instance <name>', "instance label (default: the host's name)")
+  addServiceFlags(command, 'a round', EVERY_MS)
     .option('--venue <name>', 'venue label', 'kalshi')
     .addHelpText(
       'after',
@@ -92,10 +83,7 @@ Examples:
     .action(async (options: Options) => exit(await run(options, environment)))
 }
 
-async function run(
-  options: Options,
-  environment: { readonly config?: string | undefined; readonly tokenFile?: string | undefined },
-): Promise<number> {
+async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
   const { routes: file, url, serve } = options
   if (file === undefined && url === undefined && options.import.length === 0)
     throw new UserError('ROUTES_MISSING', 'nothing to compare: give --routes, --url or --import')
@@ -104,7 +92,7 @@ async function run(
   const prices = readPrices(options.prices)
   const routes = file !== undefined ? readRoutes(file, prices) : url !== undefined ? [routeOf(url, options)] : []
   const slos = loadSlos(options.config ?? environment.config)
-  if (serve) return serveRoutes(routes, options, slos, options.tokenFile ?? environment.tokenFile)
+  if (serve) return serveRoutes(routes, options, slos, reportTo(options, environment))
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
   const roundMs = Math.max(1, routes.length) * 2 * (options.count / options.rate) * 1000
@@ -123,7 +111,7 @@ async function run(
     ...(options.baseline === undefined ? {} : { baseline: options.baseline }),
     slos,
     signal: stopping.signal,
-    note: (line) => process.stderr.write(`route: ${line}\n`),
+    note: createNotes('route', false),
     progress: progress.show,
   }).finally(progress.end)
   process.stdout.write(`${options.json ? JSON.stringify(result) : routeText(result, process.stdout)}\n`)
@@ -166,7 +154,7 @@ async function serveRoutes(
   routes: readonly Route[],
   options: Options,
   slos: Slos,
-  tokenFile: string | undefined,
+  to: ReportTo | undefined,
 ): Promise<number> {
   if (options.json || options.for !== undefined || options.import.length > 0)
     throw new UserError(
@@ -179,31 +167,27 @@ async function serveRoutes(
       'FLAG_CONFLICT',
       `route '${inside.name}' is in a network namespace: start the service inside it (nsenter, ip netns exec)`,
     )
-  const { collector, service, instance, venue, every } = options
-  const token = tokenFile === undefined ? undefined : readFlagFile('--token-file', tokenFile).trim()
+  const { venue, every } = options
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
   const { signal } = stopping
-  const note = (line: string) => process.stderr.write(`route: ${line}\n`)
+  const note = createNotes('route', true)
   const watched: Watched[] = []
   let rounds = 0
   let acknowledged = true
   try {
     for (const route of routes) {
-      const labels = { service, instance, venue, region: route.region ?? undefined, route: route.route }
-      const reporter =
-        collector === undefined
-          ? SILENT_REPORTER
-          : await createReporter('route', { collectorUrl: collector, token, ...labels, slos })
+      const labels = { venue, region: route.region ?? undefined, route: route.route }
+      const reporter = to === undefined ? SILENT_REPORTER : await createReporter('route', { ...to, ...labels })
       const vantage = await openVantage(route, roundOf(options), { slos, signal, reporter, note: () => {} })
       watched.push({ route, reporter, vantage, up: true })
     }
     announce({ event: 'ready', probe: 'route', routes: routes.map(({ name }) => name) })
     while (!signal.aborted) {
-      const startedAtNs = nowNs()
+      const startedAtMs = performance.now()
       for (const lane of watched) if (!signal.aborted) await watchRound(lane, note)
       rounds++
-      await pause(every - (nowNs() - startedAtNs) / 1e6, signal)
+      await delay(Math.max(0, startedAtMs + every - performance.now()), undefined, { signal }).catch(() => {})
     }
   } finally {
     for (const { reporter, vantage } of watched) {
@@ -227,17 +211,4 @@ async function watchRound(lane: Watched, note: (line: string) => void): Promise<
     if (lane.up) note(`${lane.route.name}: ${error.message}`)
     lane.up = false
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', end)
-      resolve()
-    }
-    const timer = setTimeout(end, Math.max(0, ms))
-    if (signal.aborted) end()
-    else signal.addEventListener('abort', end)
-  })
 }
