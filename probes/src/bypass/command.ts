@@ -3,6 +3,7 @@ import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tick
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
 import { createNotes } from '../note.ts'
+import { printResult } from '../print.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -159,7 +160,15 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     return result
   }
   try {
-    if (!serve) return print(await once(), options)
+    if (!serve) {
+      const result = await once()
+      return printResult(result, {
+        json: options.json,
+        text: bypassText(result, process.stdout),
+        budgets: judge(result.rows, options.budget),
+        budgetText: ({ path, thresholdMs }) => `p99 of ${path} within ${formatNs(thresholdMs * 1e6)}`,
+      })
+    }
     // Of the run it was stopped in, too.
     const tally = { sent: 0, lost: 0 }
     await serveEvery('bypass', { everyMs: every, signal: stopping.signal, note, said: () => tally }, async () => {
@@ -172,20 +181,6 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   } finally {
     if (reporter && !(await reporter.stop())) note(`the collector at ${collector} did not acknowledge the last batch`)
   }
-}
-
-/** @returns the exit code */
-function print(result: BypassResult, { budget, json }: Options): number {
-  const budgets = judge(result.rows, budget)
-  const text = [
-    bypassText(result, process.stdout),
-    ...budgets.map(
-      ({ path, thresholdMs, ok }) =>
-        `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${path} within ${formatNs(thresholdMs * 1e6)}`,
-    ),
-  ].join('\n')
-  process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
-  return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
 }
 
 /** A path that was not measured keeps no budget. */

@@ -12,6 +12,7 @@ import {
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
 import { createNotes } from '../note.ts'
+import { printResult } from '../print.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -110,16 +111,12 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       return EXIT.ok
     }
     const result = await once()
-    const budgets = judge(result, options.budget)
-    const text = [
-      codecText(result, process.stdout),
-      ...budgets.map(
-        ({ name, thresholdNs, ok }) =>
-          `budget ${ok ? 'kept' : 'BROKEN'}: median of ${name} within ${formatNs(thresholdNs)}`,
-      ),
-    ].join('\n')
-    process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
-    return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+    return printResult(result, {
+      json,
+      text: codecText(result, process.stdout),
+      budgets: judge(result, options.budget),
+      budgetText: ({ name, thresholdNs }) => `median of ${name} within ${formatNs(thresholdNs)}`,
+    })
   } finally {
     if (agent && !(await stopReportAgent(agent)))
       note(`the collector at ${collector} did not acknowledge the last batch`)

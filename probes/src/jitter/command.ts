@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
 import { replayNative } from '../native.ts'
 import { createNotes } from '../note.ts'
+import { printResult } from '../print.ts'
 import { startProgress } from '../progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
 import { addServiceFlags, type ProbeEnvironment, reportTo, type ServiceOptions, serveEvery } from '../service.ts'
@@ -111,16 +112,12 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     const result = await once({ rounds, progress: progress.show, ...(scenarios && { scenarios }) }).finally(
       progress.end,
     )
-    const budgets = judge(result, options.budget)
-    const text = [
-      jitterText(result, process.stdout),
-      ...budgets.map(
-        ({ thresholdMs, ok }) =>
-          `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${result.headline} within ${formatNs(thresholdMs * 1e6)}`,
-      ),
-    ].join('\n')
-    process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
-    return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+    return printResult(result, {
+      json,
+      text: jitterText(result, process.stdout),
+      budgets: judge(result, options.budget),
+      budgetText: ({ row, thresholdMs }) => `p99 of ${row} within ${formatNs(thresholdMs * 1e6)}`,
+    })
   } finally {
     if (!(await reporter.stop()))
       process.stderr.write(`jitter: the collector at ${collector} did not acknowledge the last batch\n`)

@@ -3,6 +3,7 @@ import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tick
 import { type Command, Option } from 'commander'
 import { durationFlag, integerFlag, rateFlag } from '../flag.ts'
 import { createNotes } from '../note.ts'
+import { printResult } from '../print.ts'
 import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
@@ -154,16 +155,12 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       return EXIT.ok
     }
     const result = await once()
-    const budgets = judge(result, options.budget)
-    const text = [
-      runtimeText(result, process.stdout),
-      ...budgets.map(
-        ({ row, thresholdMs, ok }) =>
-          `budget ${ok ? 'kept' : 'BROKEN'}: p99 of ${row} within ${formatNs(thresholdMs * 1e6)}`,
-      ),
-    ].join('\n')
-    process.stdout.write(`${json ? JSON.stringify({ ...result, budgets }) : text}\n`)
-    return budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
+    return printResult(result, {
+      json,
+      text: runtimeText(result, process.stdout),
+      budgets: judge(result, options.budget),
+      budgetText: ({ row, thresholdMs }) => `p99 of ${row} within ${formatNs(thresholdMs * 1e6)}`,
+    })
   } finally {
     if (agent && !(await stopReportAgent(agent)))
       note(`the collector at ${collector} did not acknowledge the last batch`)
