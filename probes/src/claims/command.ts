@@ -1,4 +1,5 @@
 /** `claims`: every claim with its verdict, from saved results or from probes run now. */
+import { existsSync } from 'node:fs'
 import { EXIT, stopRequested, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { collectEnvironment, type Environment, environmentText } from '../environment.ts'
@@ -77,9 +78,10 @@ async function run(options: Options): Promise<number> {
   const note = (line: string) => process.stderr.write(`claims: ${line}\n`)
   const prices = readPrices(options.prices)
   const environment = collectEnvironment()
+  // First: a folder that cannot be read must not cost the minutes of the runs.
+  const saved = folder === undefined || (options.run && !existsSync(folder)) ? [] : readResults(folder, note)
   const failures = new Map<string, string>()
   const made = options.run ? await runProbes(only ?? RUNNABLE, options.attempts, folder, failures, note) : []
-  const saved = folder === undefined ? [] : readResults(folder, note)
   const input: JudgeInput = {
     results: [...saved.filter(({ probe }) => !made.some((result) => result.probe === probe)), ...made],
     prices,

@@ -118,6 +118,12 @@ describe('the command', () => {
     assert.match(await refuse('--json', '--markdown'), /exclude each other/)
     assert.match(await refuse('--monthly-gain', '-1'), /not USD from 0/)
   })
+
+  it('refuses a folder of results that cannot be read before it runs anything', async () => {
+    const file = join(folder, 'a file')
+    writeFileSync(file, '')
+    assert.match(await refuse('--run', '--only', 'codec', '--results', file), /cannot be read: ENOTDIR/)
+  })
 })
 
 describe('the page of claims', () => {
