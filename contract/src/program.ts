@@ -1,5 +1,5 @@
 /** Programs of the machine that are not ours, when it has them. */
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 /** @returns the path of the first of `names` on PATH */
@@ -9,7 +9,7 @@ export function findOnPath(...names: readonly string[]): string | undefined {
       const path = join(folder, name)
       try {
         accessSync(path, constants.X_OK)
-        return path
+        if (statSync(path).isFile()) return path
       } catch {
         // not there
       }

@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url'
 export const PROBE_MAIN = fileURLToPath(new URL('main.ts', import.meta.url))
 
 /** Characters of output kept: a result has some 100,000. */
-const OUTPUT_CHARS_MAX = 16 * 1024 * 1024
+export const OUTPUT_CHARS_MAX = 16 * 1024 * 1024
+/** From a kill signal to SIGKILL: a probe whose event loop is held up hears no other. */
+const KILL_AFTER_MS = 10_000
 
 export interface ChildOptions {
   readonly timeoutMs: number
@@ -31,7 +33,11 @@ export async function runChild(
 ): Promise<ChildEnd> {
   // Its stdin is a pipe: it stops by itself when this process is gone.
   const child = spawn(program, args, { stdio: 'pipe', env: { ...process.env, TICKSCOPE_CHILD: '1' } })
-  const kill = () => child.kill(killSignal)
+  let killTimer: NodeJS.Timeout | undefined
+  const kill = () => {
+    child.kill(killSignal)
+    killTimer ??= setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS)
+  }
   const timer = setTimeout(kill, timeoutMs)
   signal.addEventListener('abort', kill)
   if (signal.aborted) kill()
@@ -50,6 +56,7 @@ export async function runChild(
     })
   })
   clearTimeout(timer)
+  clearTimeout(killTimer)
   signal.removeEventListener('abort', kill)
   return { lastLine: output.trimEnd().split('\n').at(-1) ?? '', said: said.replace(/^probe: /, '') }
 }

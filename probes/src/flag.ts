@@ -37,11 +37,10 @@ export function durationFlag(flag: string, maxMs: number): (text: string) => num
 const FILE_BYTES_MAX = 1024 * 1024
 
 /** @returns the text of the file a flag names */
-export function readFlagFile(flag: string, path: string): string {
+export function readFlagFile(flag: string, path: string, bytesMax = FILE_BYTES_MAX): string {
   try {
     const { size } = statSync(path)
-    if (size > FILE_BYTES_MAX)
-      throw new UserError('FILE_LARGE', `${flag} ${path} is larger than ${FILE_BYTES_MAX} bytes`)
+    if (size > bytesMax) throw new UserError('FILE_LARGE', `${flag} ${path} is larger than ${bytesMax} bytes`)
     return readFileSync(path, 'utf8')
   } catch (error) {
     if (error instanceof UserError) throw error

@@ -95,9 +95,20 @@ export async function stopReportAgent(agent: Agent): Promise<boolean> {
   return (await agent.stop({ timeoutMs: STOP_TIMEOUT_MS })).acknowledged
 }
 
-/** @throws UserError `FLAG_CONFLICT` when a service is asked for a result */
-export function checkServeFlags({ serve, json }: { readonly serve: boolean; readonly json: boolean }): void {
-  if (serve && json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
+/** @throws UserError `FLAG_CONFLICT` when a service is asked for a result, or for an exit code that says something */
+export function checkServeFlags({
+  serve,
+  json,
+  budget,
+}: {
+  readonly serve: boolean
+  readonly json: boolean
+  readonly budget?: unknown
+}): void {
+  if (!serve) return
+  if (json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
+  if (Array.isArray(budget) ? budget.length > 0 : budget !== undefined)
+    throw new UserError('FLAG_CONFLICT', '--serve ends when it is stopped, whatever the budgets: leave out --budget')
 }
 
 export interface ServeOptions {

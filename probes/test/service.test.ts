@@ -164,5 +164,8 @@ describe('a probe as a service', () => {
       assert.equal(ended.code, 2)
       assert.match(ended.stderr, /--serve prints no result: leave out --json\n$/)
     }
+    const judged = await serve('jitter', '--budget', '1ms').finished
+    assert.equal(judged.code, 2)
+    assert.match(judged.stderr, /leave out --budget\n$/)
   })
 })

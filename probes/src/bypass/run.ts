@@ -132,14 +132,13 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
         signal,
         onLine: (line: LadderLine) => line.kind === 'ladder' && take(line),
       })
-      if (end.code !== 0 && end.code !== null && !signal.aborted)
-        throw new UserError('LADDER_FAILED', end.said.replace(/^bypass: /, ''), end.code)
-      // Killed for its time: what it did not reach is missing, what it measured stays.
-      if (end.code === null && !signal.aborted)
-        for (const path of kernelPaths)
-          for (const payload of payloads)
-            if (!lines.some((line) => line.path === path && line.payloadBytes === payload))
-              take(missing(path, payload, 'unsupported', end.said))
+      if (end.code !== 0 && !signal.aborted) {
+        const said = end.said.replace(/^bypass: /, '')
+        if (end.code !== null && rounds === 0 && lines.length === 0)
+          throw new UserError('LADDER_FAILED', said, end.code)
+        // It failed on the way, or was killed for its time: what it did not reach is missing, what it measured stays.
+        takeMissing(kernelPaths, payloads, said, lines, take)
+      }
     }
     for (const driver of dpdk.drivers)
       for (const payload of payloads) await runDpdk(dpdk.program, driver, payload, common, options, take)
@@ -188,6 +187,20 @@ export async function runBypass(options: BypassOptions): Promise<BypassResult> {
     stamps,
     worth: options.endToEndNs === undefined ? [] : worthOf(compared, gains, options.endToEndNs),
   }
+}
+
+/** A row for each path and payload of which there is no line. */
+function takeMissing(
+  paths: readonly string[],
+  payloads: readonly number[],
+  reason: string,
+  lines: readonly LadderLine[],
+  take: (line: LadderLine) => void,
+): void {
+  for (const path of paths)
+    for (const payload of payloads)
+      if (!lines.some((line) => line.path === path && line.payloadBytes === payload))
+        take(missing(path, payload, 'unsupported', reason))
 }
 
 /** The DPDK program and the drivers to run, or rows that say why not. */
@@ -249,7 +262,7 @@ async function runPreload(
   }
   const requestedMode = command ? `${command} ${args.join(' ')}, blocking` : `LD_PRELOAD=${env.LD_PRELOAD}, blocking`
   let said: PreloadLine | undefined
-  let seen = false
+  const lines: LadderLine[] = []
   const end = await runNative({
     program: command ?? program,
     args: [...args, ...(command ? [program] : []), 'ladder', ...ladderArgs, '--paths', 'udp_blocking'],
@@ -261,7 +274,6 @@ async function runPreload(
         said = line
         return
       }
-      seen = true
       const why = said?.accelerated
         ? undefined
         : said?.present
@@ -269,12 +281,12 @@ async function runPreload(
           : `${name} gives no proof that it is there (onload_is_present)`
       const inactive =
         line.status === 'measured' && why !== undefined ? ({ status: 'inactive', reason: why } as const) : {}
-      take({ ...line, path, requestedMode, ...inactive })
+      lines.push({ ...line, path, requestedMode, ...inactive })
+      take(lines.at(-1) as LadderLine)
     },
   })
-  if (!seen && !options.signal.aborted)
-    for (const payload of options.payloads)
-      take(missing(path, payload, 'unsupported', end.said || `it ended with code ${end.code}`))
+  if (!options.signal.aborted)
+    takeMissing([path], options.payloads, end.said || `it ended with code ${end.code}`, lines, take)
 }
 
 /** What `bypass ladder` says of a preloaded stack before its rows. */

@@ -131,7 +131,12 @@ async function runProbes(
     }
     if (result === undefined) continue
     made.push(result)
-    if (folder !== undefined) saveResult(folder, result)
+    try {
+      if (folder !== undefined) saveResult(folder, result)
+    } catch (error) {
+      // It is in the verdicts all the same, and so are those to come.
+      note((error as Error).message)
+    }
   }
   progress.end()
   return made

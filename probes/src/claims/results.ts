@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { UserError } from '@tickscope/contract'
-import { PROBE_MAIN, runChild } from '../child.ts'
+import { OUTPUT_CHARS_MAX, PROBE_MAIN, runChild } from '../child.ts'
 import { readFlagFile } from '../flag.ts'
 import { CLAIM_PROBES } from './catalogue.ts'
 import type { SavedResult } from './judge.ts'
@@ -33,7 +33,7 @@ export function readResults(folder: string, note: (line: string) => void): Saved
     .map((name) => join(folder, name))
     .sort((a, b) => statSync(a).mtimeMs - statSync(b).mtimeMs)
     .flatMap((file) => {
-      const result = parseResult(readFlagFile('--results', file), file)
+      const result = parseResult(readFlagFile('--results', file, OUTPUT_CHARS_MAX), file)
       if (result === undefined) note(`${file} is no result of a probe: its last line is not one JSON object`)
       return result === undefined ? [] : [result]
     })

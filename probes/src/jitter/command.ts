@@ -7,7 +7,14 @@ import { createNotes } from '../note.ts'
 import { printResult } from '../print.ts'
 import { startProgress } from '../progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
-import { addServiceFlags, type ProbeEnvironment, reportTo, type ServiceOptions, serveEvery } from '../service.ts'
+import {
+  addServiceFlags,
+  checkServeFlags,
+  type ProbeEnvironment,
+  reportTo,
+  type ServiceOptions,
+  serveEvery,
+} from '../service.ts'
 import { planCores, planText } from './planner.ts'
 import { HEADLINE, type JitterOptions, type JitterResult, runJitter } from './run.ts'
 import { type Scenario, scenariosOf, type WakeLine } from './scenario.ts'
@@ -77,8 +84,8 @@ export function addJitterCommand(
 
 async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
   const { json, serve, botCores, device, collector } = options
-  if (serve && (json || options.plan))
-    throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json and --plan')
+  checkServeFlags(options)
+  if (serve && options.plan) throw new UserError('FLAG_CONFLICT', '--serve measures, --plan does not: leave out one')
   if (options.plan) {
     const plan = planCores({ botCores, device })
     process.stdout.write(`${json ? JSON.stringify({ probe: 'jitter', plan }) : planText(plan)}\n`)
