@@ -12,7 +12,7 @@ const PARTS = ['client', 'io', 'service', 'total'] as const
 export async function reportOrders(agent: Agent, { name }: Runtime, orders: readonly OrderTimes[]): Promise<void> {
   const series = PARTS.map((part) => agent.series('tickscope_runtime_order_seconds', { runtime: name, part }))
   for (const [i, order] of orders.entries()) {
-    for (const [index, part] of PARTS.entries()) agent.record(series[index] as number, order[part])
+    for (const [index, part] of PARTS.entries()) agent.record(series[index] as number, order[`${part}Ns`])
     if (i % ORDERS === ORDERS - 1) await delay(PAUSE_MS)
   }
 }

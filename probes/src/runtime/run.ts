@@ -49,12 +49,12 @@ export interface RuntimeOptions {
   readonly report?: (runtime: Runtime, orders: readonly OrderTimes[]) => Promise<void>
 }
 
-/** One order, ns: the client's own work, from the write to the answer read, both, and both from the intended send. */
+/** One order: the client's own work, from the write to the answer read, both, and both from the intended send. */
 export interface OrderTimes {
-  readonly client: number
-  readonly io: number
-  readonly service: number
-  readonly total: number
+  readonly clientNs: number
+  readonly ioNs: number
+  readonly serviceNs: number
+  readonly totalNs: number
 }
 
 export interface RuntimeRow {
@@ -265,7 +265,7 @@ class Column {
       own.io.record(value('io'))
       this.slip.record(value('slip'))
       this.response.record(value('slip') + serviceNs)
-      orders.push({ client: clientNs, io: value('io'), service: serviceNs, total: value('slip') + serviceNs })
+      orders.push({ clientNs, ioNs: value('io'), serviceNs, totalNs: value('slip') + serviceNs })
       for (const [phase, histogram] of this.phases) histogram.record(value(phase))
     }
     this.service.add(own.service)
