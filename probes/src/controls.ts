@@ -200,7 +200,10 @@ export function worstReasons(reports: readonly ControlReport[]): string[] {
     for (const reason of contaminatedBy) {
       const text = reason.replace(/ (?:before|after) the run$/, '')
       const kind = text.replace(/\d[\d.]*/g, '#')
-      const value = Number.parseFloat(/\d[\d.]*/.exec(text)?.[0] ?? '0')
+      // Of one figure the largest is the worst, of a before and an after the pair furthest apart. `p99` is no figure.
+      const figures = (text.match(/(?<![a-z\d.])\d[\d.]*/g) ?? ['0']).map(Number)
+      const value =
+        figures.length > 1 ? Math.max(...figures) / Math.max(1, Math.min(...figures)) : (figures[0] as number)
       const known = kinds.get(kind) ?? { text, value, rounds: new Set() }
       kinds.set(kind, { ...(value > known.value ? { text, value } : known), rounds: known.rounds.add(round) })
     }

@@ -114,6 +114,11 @@ describe('the controls around a run', () => {
       'a spinning thread was held up 80.0 % of the time, at worst; in 2 of 3 rounds',
     ])
     assert.deepEqual(worstReasons(rounds.slice(2)), [])
+    const clock = (from: number, to: number) =>
+      judgeControls({ ...QUIET, clockCostNs: from }, { ...QUIET_LATER, clockCostNs: to }, RUN_NS)
+    assert.deepEqual(worstReasons([clock(900, 200), clock(60, 2_000), clock(1_000, 60)]), [
+      'a clock read cost 60 ns before the run and 2000 ns after it, at worst; in 3 of 3 rounds',
+    ])
   })
 
   it('are measured on this machine', () => {
