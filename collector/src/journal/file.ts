@@ -10,8 +10,11 @@ export type FileKind = 'journal' | 'snapshot'
 /** Most bytes of records in one group, unless one record alone is larger. */
 export const GROUP_BYTES_MAX = 4 * 1024 * 1024
 
-const HEAD =
-  /^#\[tickscope (journal|snapshot) 1, generation (\d+)\]\n#\[Histogram log format version 1\.3\]\n#\[StartTime: [^\n]+\]\n"StartTimestamp"[^\n]+\n/
+const LEGEND = '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"'
+/** The date is for people: nothing depends on it. */
+const HEAD = new RegExp(
+  String.raw`^#\[tickscope (journal|snapshot) 1, generation (\d+)\]\n#\[Histogram log format version 1\.3\]\n#\[StartTime: [^\n]+\]\n${LEGEND}\n`,
+)
 const HEAD_BYTES_MAX = 512
 
 const GROUP = /^#\[group (\d+), (\d+) bytes, crc ([0-9a-f]{8})\]\n/
@@ -33,7 +36,7 @@ export function encodeHead(kind: FileKind, generation: number, nowMs: number): B
     `#[tickscope ${kind} 1, generation ${generation}]\n` +
       '#[Histogram log format version 1.3]\n' +
       `#[StartTime: ${(nowMs / 1000).toFixed(3)} (seconds since epoch), ${new Date(nowMs).toISOString()}]\n` +
-      '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n',
+      `${LEGEND}\n`,
   )
 }
 
