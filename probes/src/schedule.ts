@@ -178,7 +178,8 @@ export function openLoop(options: OpenLoopOptions): OpenLoop {
     // One send a turn even when behind: between two sends the loop reads the answers that have come.
     else setImmediate(step)
   }
-  step()
+  // Not before the caller has the loop: a stall right here would otherwise begin with a send.
+  setImmediate(step)
 
   return {
     counts,

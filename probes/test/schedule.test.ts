@@ -200,6 +200,22 @@ describe('an open loop', () => {
     assert.ok((await busyRatio(false, 300)) < 0.5)
   })
 
+  it('sends nothing before its caller has it, however long the machine stalls at its start', async () => {
+    const arrivals = constantArrivals(200)
+    let first = true
+    const stalled = {
+      nextNs() {
+        if (first) block(20)
+        first = false
+        return arrivals.nextNs()
+      },
+    }
+    const { loop, sent } = run({ arrivals: stalled, untilNs: 10 * MS })
+    assert.equal(sent.length, 0)
+    await loop.done
+    assert.equal(sent.length, 2)
+  })
+
   it('stops at once, and is done when the last answer has come', async () => {
     let answer: () => void = () => {}
     const { promise: first, resolve } = Promise.withResolvers<void>()
