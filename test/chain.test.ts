@@ -75,15 +75,18 @@ describe('npm start', () => {
   })
 
   it('delivers one page within 3 s of a slow API, resolves it, and Prometheus raises the same alert', async (t) => {
-    // A flow with ten orders and more a second when the fault begins: with two or three, the rule's ten seconds can have
-    // enough slow ones before the fast path's two.
-    const run = await summaryOf(['--for', '40s', '--seed', '7', '--fault', 'api-delay=40ms@10s+10s'])
+    const run = await summaryOf(['--for', '40s', '--fault', 'api-delay=40ms@10s+10s'])
     assertCountsAgree(run)
     assert.equal(run.pages.length, 1, JSON.stringify(run.pages))
     const [page] = run.pages
     assert.equal(page.slo, 'api_rtt')
-    assert.equal(page.path, 'fast')
-    assert.ok(page.deliveredAtMs - page.firstBreachAtMs < 3_000, JSON.stringify(page))
+    // When the flow is dense just then, Prometheus's rule can be first by a moment; the fast path posts all the same.
+    assert.ok(['fast', 'prometheus'].includes(page.path), page.path)
+    const episode = run.collector.episodes.findLast(({ slo }: Summary) => slo === 'api_rtt')
+    const told = JSON.stringify({ page, episode })
+    assert.ok(episode.postedAtMs !== null && episode.postedAtMs - episode.firstBreachAtMs < 3_000, told)
+    assert.ok(page.deliveredAtMs - episode.firstBreachAtMs < 3_000, told)
+    assert.ok(page.deliveredAtMs > episode.firstBreachAtMs, told)
     assert.ok(page.resolvedAtMs > page.deliveredAtMs, JSON.stringify(page))
     assert.ok(run.collector.breaches.api_rtt > 20)
     if (HAS_SERVERS) {

@@ -22,7 +22,12 @@ export interface CollectorSummary {
     readonly tickToTrade: LatencySummary
     readonly apiRtt: LatencySummary
   }
-  readonly episodes: readonly { readonly slo: SloId; readonly firstBreachAtMs: number }[]
+  /** What the fast path saw, and when it posted it. */
+  readonly episodes: readonly {
+    readonly slo: SloId
+    readonly firstBreachAtMs: number
+    readonly postedAtMs: number | null
+  }[]
 }
 
 /** `GET /v1/pages` of the pager. */
@@ -53,7 +58,7 @@ export interface RunSummary {
   readonly agent: { readonly dropped: number; readonly acknowledged: boolean }
   readonly collector: Pick<
     CollectorSummary,
-    'ticks' | 'tickToTrade' | 'apiRtt' | 'stages' | 'sumsNs' | 'breaches' | 'dropped'
+    'ticks' | 'tickToTrade' | 'apiRtt' | 'stages' | 'sumsNs' | 'breaches' | 'dropped' | 'episodes'
   > & { readonly restarts: number }
   readonly probe: CollectorSummary['probe']
   readonly pages: readonly Page[]

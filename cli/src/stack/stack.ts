@@ -236,7 +236,7 @@ class Stack {
     await this.abort()
     const { event: _venue, ...venueFields } = venue
     const { event: _bot, acknowledged, dropped, ...botFields } = bot
-    const { ticks, tickToTrade, apiRtt, stages, sumsNs, breaches } = collector
+    const { ticks, tickToTrade, apiRtt, stages, sumsNs, breaches, episodes } = collector
     return {
       durationMs,
       seed: this.#seed,
@@ -249,6 +249,7 @@ class Stack {
         apiRtt,
         stages,
         sumsNs,
+        episodes,
         breaches,
         dropped: collector.dropped,
         restarts: this.#collectorRestarts,
