@@ -397,6 +397,17 @@ describe('a preloaded stack (fakes)', { skip: needsRoot }, () => {
 })
 
 describe('a real network', { skip: needsRoot || (!installed('ip', '-V') && 'iproute2 is not here') }, () => {
+  /** Flags of this end of the network. */
+  const here = [
+    '--device',
+    'near',
+    '--address',
+    '198.19.0.1',
+    '--peer',
+    '198.19.0.2',
+    '--peer-mac',
+    '02:00:00:00:01:0b',
+  ]
   const [near, far] = [`tsn${process.pid}`, `tsf${process.pid}`]
   const ip = (...args: string[]) => {
     const { status, stderr } = spawnSync('ip', args, { encoding: 'utf8' })
@@ -434,16 +445,6 @@ describe('a real network', { skip: needsRoot || (!installed('ip', '-V') && 'ipro
     t.after(() => server.kill('SIGKILL'))
     const listens = ['netns', 'exec', far, 'sh', '-c', 'grep -q "020013C6:4E1F" /proc/net/tcp']
     await until('the far end', () => spawnSync('ip', listens).status === 0)
-    const here = [
-      '--device',
-      'near',
-      '--address',
-      '198.19.0.1',
-      '--peer',
-      '198.19.0.2',
-      '--peer-mac',
-      '02:00:00:00:01:0b',
-    ]
     const paths = ['--paths', 'udp_blocking,udp_spinning,tcp_spinning,af_xdp_generic,dpdk_memif']
     const probe = [PROBE, 'bypass', '--json', '--rounds', '1', '--count', '100', ...paths, ...here]
     const ended = await run('ip', ['netns', 'exec', near, process.execPath, ...probe])
@@ -466,16 +467,6 @@ describe('a real network', { skip: needsRoot || (!installed('ip', '-V') && 'ipro
   })
 
   it('without a far end is one sentence and exit code 3', async () => {
-    const here = [
-      '--device',
-      'near',
-      '--address',
-      '198.19.0.1',
-      '--peer',
-      '198.19.0.2',
-      '--peer-mac',
-      '02:00:00:00:01:0b',
-    ]
     const ended = await run('ip', ['netns', 'exec', near, process.execPath, PROBE, 'bypass', '--json', ...here])
     assert.equal(ended.code, 3, ended.stderr)
     assert.match(ended.stderr, /no `bypass serve` answers at the peer/)
