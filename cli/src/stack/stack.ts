@@ -189,7 +189,7 @@ class Stack {
     this.say(this.#processes())
     await this.#post('/sim/start')
     this.recorded = true
-    this.#startedAtMs = Date.now()
+    this.#startedAtMs = performance.now()
   }
 
   /** Prints a line for each second's interval of the bot until the time is up, somebody stops the run, or a part fails. */
@@ -222,7 +222,7 @@ class Stack {
 
   async finish(): Promise<RunSummary> {
     await this.#post('/sim/pause')
-    const durationMs = Date.now() - this.#startedAtMs
+    const durationMs = Math.round(performance.now() - this.#startedAtMs)
     this.#phase = 'draining'
     const bot = await this.#bot.stop(15_000)
     await this.#probe?.stop(5_000)

@@ -111,7 +111,7 @@ export function coresOf(options: Pick<JitterOptions, 'quietCpu' | 'noisyCpu'>, p
 
 export async function runJitter(options: JitterOptions): Promise<JitterResult> {
   const { rounds, signal, progress, report } = options
-  const startedAtMs = Date.now()
+  const startedAtMs = performance.now()
   const program = await nativeProgram('jitter')
   const environment = collectEnvironment()
   const plan = planCores({ botCores: options.botCores, device: options.device })
@@ -163,7 +163,7 @@ export async function runJitter(options: JitterOptions): Promise<JitterResult> {
   return {
     probe: 'jitter',
     target: environment.host,
-    durationMs: Date.now() - startedAtMs,
+    durationMs: Math.round(performance.now() - startedAtMs),
     boundary: 'timer→user',
     clock: 'CLOCK_MONOTONIC',
     headline: headline?.name ?? HEADLINE,
