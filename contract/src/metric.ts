@@ -189,7 +189,7 @@ const definitions = {
   tickscope_bypass_gain_ratio: {
     type: 'gauge',
     unit: 'ratio',
-    help: 'Time of a path as a share of the blocking kernel socket, set only where the interval excludes none.',
+    help: 'Time of a path as a share of the blocking kernel socket where the interval excludes 1, else 1: no gain.',
     labels: { path: BYPASS_PATHS, quantile: ['0.5'] },
   },
   tickscope_codec_operation_seconds: {

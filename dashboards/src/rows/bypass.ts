@@ -21,7 +21,7 @@ export function bypassRow(): readonly Panel[] {
     lines({
       title: 'Bypass ladder: share of the blocking socket',
       description:
-        'Median round trip of each path as a share of the blocking kernel socket, 0.2 meaning a fifth of its time. Only paths whose 99 % interval over paired rounds excludes 1 have a line: no line, no gain that may be claimed.',
+        'Median round trip of each path as a share of the blocking kernel socket, 0.2 meaning a fifth of its time. 100 % where the 99 % interval over paired rounds of the last run includes 1: no gain that may be claimed.',
       unit: 'percentunit',
       width: 12,
       queries: [

@@ -7,7 +7,7 @@ import type { LadderGain, LadderLine } from './ladder.ts'
 export interface BypassReporter {
   /** Reports the measured service times of a round. */
   round(lines: readonly LadderLine[]): Promise<void>
-  /** Reports each claimed gain over the blocking socket. */
+  /** Reports each gain over the blocking socket that is claimed, and `NO_GAIN` for what was compared and is not. */
   gains(gains: readonly LadderGain[]): void
   /** Ships what is left. @returns whether the collector has everything */
   stop(): Promise<boolean>
@@ -17,6 +17,9 @@ export interface BypassReporterOptions extends ReportTo {
   /** The payload that is reported, since the series have no label for it, bytes. */
   readonly payloadBytes: number
 }
+
+/** Takes back what an earlier run claimed. Never a claimed ratio, since the interval of such a one excludes it. */
+const NO_GAIN = 1
 
 /** @throws UserError `AGENT_OPTION`, `AGENT_START` */
 export async function createBypassReporter({ payloadBytes, ...to }: BypassReporterOptions): Promise<BypassReporter> {
@@ -32,8 +35,11 @@ export async function createBypassReporter({ payloadBytes, ...to }: BypassReport
     },
     gains(gains) {
       for (const { from, to, payloadBytes: bytes, quantile, ratio, claimed } of gains) {
-        if (!claimed || bytes !== payloadBytes || !known(to) || !from.endsWith('_blocking')) continue
-        agent.set(agent.series('tickscope_bypass_gain_ratio', { path: to, quantile: `${quantile}` }), ratio)
+        if (bytes !== payloadBytes || !known(to) || !from.endsWith('_blocking')) continue
+        agent.set(
+          agent.series('tickscope_bypass_gain_ratio', { path: to, quantile: `${quantile}` }),
+          claimed ? ratio : NO_GAIN,
+        )
       }
     },
     stop: () => stopReportAgent(agent),

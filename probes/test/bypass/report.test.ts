@@ -8,6 +8,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { DEFAULT_SLOS } from '@tickscope/contract'
+import { createBypassReporter } from '../../src/bypass/report.ts'
 import type { BypassResult } from '../../src/bypass/run.ts'
 import { hasCompiler, lastLine, PROBE, run } from './machine.ts'
 
@@ -60,7 +62,25 @@ describe('reporting to a collector', { skip: noCompiler }, () => {
     }
     const gain = result.gains.find(({ to }) => to === 'udp_spinning')
     const shown = await metric('tickscope_bypass_gain_ratio', 'path="udp_spinning"', 'quantile="0.5"')
-    assert.equal(shown, gain?.claimed ? gain.ratio : undefined)
+    assert.ok(gain)
+    assert.equal(shown, gain.claimed ? gain.ratio : 1)
+  })
+
+  it('the ladder takes back what a later run does not claim, also of another process', async () => {
+    const to = { collectorUrl: url, token: undefined, service: 'ladder', instance: undefined, slos: DEFAULT_SLOS }
+    const gain = { from: 'tcp_blocking', to: 'tcp_spinning', quantile: 0.5, ratio: 0.25, low: 0.2, high: 0.3 } as const
+    const shown = () => metric('tickscope_bypass_gain_ratio', 'path="tcp_spinning"', 'service="ladder"')
+    const report = async (...claims: readonly boolean[]) => {
+      const reporter = await createBypassReporter({ ...to, payloadBytes: 64 })
+      for (const claimed of claims) reporter.gains([{ ...gain, payloadBytes: 64, claimed }])
+      reporter.gains([{ ...gain, payloadBytes: 830, ratio: 0.5, claimed: true }]) // not the payload that is reported
+      assert.equal(await reporter.stop(), true)
+      return shown()
+    }
+    assert.equal(await report(true), 0.25)
+    assert.equal(await report(false), 1)
+    assert.equal(await report(false, true), 0.25)
+    assert.equal(await report(true, false), 1)
   })
 
   it('the ladder as a service reports every round trip of run after run until it is stopped', async () => {
