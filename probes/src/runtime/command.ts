@@ -15,7 +15,7 @@ import {
   serveEvery,
   stopReportAgent,
 } from '../service.ts'
-import { KINDS, type Kind } from './interpreter.ts'
+import { findRuntimes, KINDS, type Kind } from './interpreter.ts'
 import { reportOrders } from './report.ts'
 import { type RuntimeResult, runRuntimes } from './run.ts'
 import { runtimeText } from './text.ts'
@@ -120,15 +120,17 @@ Runtimes that are not installed are skipped; Debian has them: apt-get install py
 }
 
 async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
-  const { count, rate, warmUp, keyType, runtimes, python, json, serve, every, collector } = options
+  const { count, rate, warmUp, keyType, python, json, serve, every, collector } = options
   checkServeFlags(options)
   const venue = venueOf(options)
+  const runtimes = await findRuntimes(options.runtimes, python)
   const stopping = new AbortController()
   stopRequested().then(() => stopping.abort())
   const note = createNotes('runtime', serve)
   const to = reportTo(options, environment)
   const agent = to && (await createReportAgent(to))
-  const roundMs = runtimes.length * (((warmUp + count) / rate) * 1000 + PROGRAM_MS)
+  const installed = runtimes.filter(({ missing }) => missing === undefined).length
+  const roundMs = Math.max(1, installed) * (((warmUp + count) / rate) * 1000 + PROGRAM_MS)
   const rounds =
     options.for === undefined ? options.rounds : Math.min(ROUNDS_MAX, Math.max(1, Math.round(options.for / roundMs)))
   const estimateMs = rounds * roundMs
@@ -141,8 +143,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       warmUp,
       keyType,
       ...(venue && { venue }),
-      kinds: runtimes,
-      pythons: python,
+      runtimes,
       signal: stopping.signal,
       note,
       progress: progress.show,

@@ -21,7 +21,7 @@ import { collectEnvironment } from '../environment.ts'
 import { runNative } from '../native.ts'
 import { type InterleavedResult, interleave } from '../rounds.ts'
 import { type ClaimVerdict, judgeRuntimes } from './claims.ts'
-import { findRuntimes, type Kind, type Runtime } from './interpreter.ts'
+import type { Kind, Runtime } from './interpreter.ts'
 import { type GivenVenue, joinVenue, type KeyType, type OrderVenue, startOwnVenue } from './venue.ts'
 
 /** Phases of one order in their order; they sum to the service time. `io` is the write and the wait for the answer. */
@@ -40,8 +40,8 @@ export interface RuntimeOptions {
   readonly keyType: KeyType
   /** A simulator that runs already; one of its own when left out. */
   readonly venue?: GivenVenue
-  readonly kinds: readonly Kind[]
-  readonly pythons: readonly string[]
+  /** One row each; what is missing is skipped with its reason. */
+  readonly runtimes: readonly Runtime[]
   readonly signal: AbortSignal
   readonly note: (line: string) => void
   readonly progress: (ratio: number) => void
@@ -117,8 +117,7 @@ const TICK_COUNT = 2_000
 const TIMEOUT_SLACK_MS = 60_000
 
 export async function runRuntimes(options: RuntimeOptions): Promise<RuntimeResult> {
-  const { rounds, count, ratePerSecond, warmUp, keyType, kinds, pythons, signal, note } = options
-  const runtimes = await findRuntimes(kinds, pythons)
+  const { rounds, count, ratePerSecond, warmUp, keyType, runtimes, signal, note } = options
   const startedAtMs = Date.now()
   const startedAtNs = nowNs()
   const venue = await (options.venue === undefined ? startOwnVenue(keyType) : joinVenue(options.venue))

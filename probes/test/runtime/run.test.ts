@@ -15,8 +15,7 @@ const OPTIONS: RuntimeOptions = {
   ratePerSecond: 100,
   warmUp: 2,
   keyType: 'ed25519',
-  kinds: ['node', 'asyncio'],
-  pythons: [],
+  runtimes: await findRuntimes(['node', 'asyncio'], []),
   signal: new AbortController().signal,
   note: () => {},
   progress: () => {},
@@ -52,7 +51,8 @@ describe('a run of the runtimes', () => {
     )
     chmodSync(python, 0o755)
     try {
-      const { rows } = await runRuntimes({ ...OPTIONS, rounds: 1, kinds: ['node', 'asyncio'], pythons: [python] })
+      const runtimes = await findRuntimes(['node', 'asyncio'], [python])
+      const { rows } = await runRuntimes({ ...OPTIONS, rounds: 1, runtimes })
       const row = rows.find(({ interpreter }) => interpreter === python)
       assert.equal(row?.status, 'unsupported')
       assert.equal(row?.reason, 'no sockets')
@@ -63,7 +63,7 @@ describe('a run of the runtimes', () => {
   })
 
   it('that is stopped says of which runtimes it knows nothing', async () => {
-    const { rows } = await runRuntimes({ ...OPTIONS, kinds: ['node'], signal: AbortSignal.abort() })
+    const { rows } = await runRuntimes({ ...OPTIONS, signal: AbortSignal.abort() })
     assert.deepEqual([rows[0]?.status, rows[0]?.reason], ['skipped', 'the run was stopped before it'])
   })
 })
@@ -83,6 +83,18 @@ describe('the command', () => {
     } finally {
       await simulator.stop()
     }
+  })
+
+  it('gives the time of --for to the runtimes that are installed', async () => {
+    const flags = ['--runtimes', 'node,pypy', '--count', '5', '--warm-up', '0', '--rate', '100', '--json']
+    // A round of one program is taken for 2.05 s.
+    const probe = startProbe(['runtime', ...flags, '--for', '4100ms'], { PATH: '/nonexistent' })
+    const ended = await probe.finished
+    assert.equal(ended.code, 0, ended.stderr)
+    const { settings, rows } = lastLine(ended)
+    assert.equal(settings.rounds, 2)
+    const statuses = rows.map(({ name, status }: { name: string; status: string }) => `${name} ${status}`)
+    assert.deepEqual(statuses, ['node measured', 'pypy skipped'])
   })
 
   for (const [args, message] of [
