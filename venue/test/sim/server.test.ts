@@ -82,14 +82,18 @@ describe('the exchange under faults', () => {
       const seqs = feed.messages.filter((message) => message.sid === sid && message.seq).map(({ seq }) => seq)
       return (seqs.at(-1) ?? 0) - seqs.length
     }
-    await until(() => {
+    let lastSeq = 1 // the snapshot's
+    const rest = () => {
       sim.house({ side: 'bid', priceTicks: 4000, count: 100 })
+      lastSeq++
+    }
+    await until(() => {
+      rest()
       return gapOf() > 0
     }, 'a gap')
-    const upTo = feed.messages.at(-1).seq
-    for (let i = 0; i < 5; i++) sim.house({ side: 'bid', priceTicks: 4000, count: 100 })
-    await feed.wait(({ seq }) => seq >= upTo + 5)
-    assert.equal(sim.feed.queued, 0)
+    for (let i = 0; i < 5; i++) rest()
+    await feed.wait(({ seq }) => seq === lastSeq)
+    await until(() => sim.feed.queued === 0, 'an empty queue')
     assert.equal(gapOf(), 3)
     const delivered = feed.messages.filter(({ type }) => /^orderbook_/.test(type)).length
     assert.equal(delivered, sim.simulator.stats().ticksDelivered)
