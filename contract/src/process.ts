@@ -114,3 +114,10 @@ export function stopRequested(): Promise<string> {
     }
   })
 }
+
+/** `stopRequested` as a signal. */
+export function stopSignal(): AbortSignal {
+  const stopping = new AbortController()
+  stopRequested().then(() => stopping.abort())
+  return stopping.signal
+}

@@ -6,7 +6,7 @@
  * budget is broken, 3 when the target cannot be reached. With `--serve` a probe runs until it is stopped, keeps trying
  * whatever the target does, and writes the ready and summary lines of `announce` for its parent.
  */
-import { announce, EXIT, loadSlos, stopRequested, summarize, UserError } from '@tickscope/contract'
+import { announce, EXIT, loadSlos, stopSignal, summarize, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { addBypassCommand } from './bypass/command.ts'
 import { nowNs } from './clock.ts'
@@ -27,7 +27,7 @@ import { type Measurement, resultText, toResult } from './result.ts'
 import { addRouteCommand } from './route/command.ts'
 import { addRelayCommand } from './route/relay.ts'
 import { addRuntimeCommand } from './runtime/command.ts'
-import { addReportFlags, type ProbeEnvironment, type ReportFlags, reportTo } from './service.ts'
+import { addReportFlags, noteUnacknowledged, type ProbeEnvironment, type ReportFlags, reportTo } from './service.ts'
 
 const FOR_DEFAULT_MS = 10_000
 const FOR_MAX_MS = 24 * 3_600_000
@@ -104,8 +104,7 @@ async function runProbe<Options extends CommonOptions>(
   environment: ProbeEnvironment,
 ): Promise<number> {
   const { serve } = options
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
   const slos = loadSlos(options.config ?? environment.config)
   const fingerprint = collectEnvironment()
   const reporter = await connectReporter(probe.name, options, environment)
@@ -119,7 +118,7 @@ async function runProbe<Options extends CommonOptions>(
   const context: ProbeContext = {
     durationMs,
     serve,
-    signal: stopping.signal,
+    signal,
     slos,
     reporter,
     measuring: () => {
@@ -149,7 +148,7 @@ async function runProbe<Options extends CommonOptions>(
   const after = before === undefined ? undefined : sampleControls()
   const controlledNs = nowNs() - startedAtNs
   const acknowledged = await reporter.stop()
-  if (!acknowledged) note(`the collector at ${options.collector} did not acknowledge the last batch`)
+  noteUnacknowledged(acknowledged, options.collector, note)
   if (before === undefined || after === undefined) {
     announceSummary(probe.name, measurement, acknowledged)
     return EXIT.ok

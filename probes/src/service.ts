@@ -95,6 +95,15 @@ export async function stopReportAgent(agent: Agent): Promise<boolean> {
   return (await agent.stop({ timeoutMs: STOP_TIMEOUT_MS })).acknowledged
 }
 
+/** Says so when the collector does not have everything. */
+export function noteUnacknowledged(
+  acknowledged: boolean,
+  collector: string | undefined,
+  note: (line: string) => void,
+): void {
+  if (!acknowledged) note(`the collector at ${collector} did not acknowledge the last batch`)
+}
+
 /** @throws UserError `FLAG_CONFLICT` when a service is asked for a result, or for an exit code that says something */
 export function checkServeFlags({
   serve,
@@ -109,6 +118,11 @@ export function checkServeFlags({
   if (json) throw new UserError('FLAG_CONFLICT', '--serve prints no result: leave out --json')
   if (Array.isArray(budget) ? budget.length > 0 : budget !== undefined)
     throw new UserError('FLAG_CONFLICT', '--serve ends when it is stopped, whatever the budgets: leave out --budget')
+}
+
+/** @param atMs on the clock of `performance.now`; past is at once @param signal ends it early */
+export async function sleepUntil(atMs: number, signal: AbortSignal): Promise<void> {
+  await delay(Math.max(0, atMs - performance.now()), undefined, { signal }).catch(() => {})
 }
 
 export interface ServeOptions {
@@ -143,7 +157,7 @@ export async function serveEvery(
     }
     if (signal.aborted) break
     runs++
-    await delay(Math.max(0, startedAtMs + everyMs - performance.now()), undefined, { signal }).catch(() => {})
+    await sleepUntil(startedAtMs + everyMs, signal)
   }
   announce({ event: 'summary', runs, failed, ...said() })
 }

@@ -1,5 +1,5 @@
 /** `probe bypass`: flags, signals, output. */
-import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, formatNs, parseDurationMs, stopSignal, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
 import { createNotes } from '../note.ts'
@@ -8,6 +8,7 @@ import { startProgress } from '../progress.ts'
 import {
   addServiceFlags,
   checkServeFlags,
+  noteUnacknowledged,
   type ProbeEnvironment,
   reportTo,
   type ServiceOptions,
@@ -128,14 +129,13 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   if (named !== 0 && named !== 4)
     throw new UserError('NETWORK_PARTIAL', 'a real network needs all of --device, --address, --peer and --peer-mac')
   checkServeFlags(options)
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
   const note = createNotes('bypass', serve)
   const to = reportTo(options, environment)
   const reporter = to && (await createBypassReporter({ ...to, payloadBytes: options.payloads[0] ?? 64 }))
   const once = async (): Promise<BypassResult> => {
     // A service shows nobody what a gain is worth.
-    const endToEndNs = serve ? undefined : await endToEndOf(options, stopping.signal)
+    const endToEndNs = serve ? undefined : await endToEndOf(options, signal)
     const estimateMs = (options.rounds * options.payloads.length * options.count * ROUND_MS_PER_1000) / 1000
     const progress = startProgress('bypass', serve ? Number.POSITIVE_INFINITY : estimateMs)
     const settings: BypassOptions = {
@@ -150,7 +150,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       ...(device && address && peer && peerMac && { network: { device, address, peer, peerMac } }),
       clientCpu: options.clientCpu,
       serverCpu: options.serverCpu,
-      signal: stopping.signal,
+      signal,
       note,
       progress: progress.show,
       ...(reporter && { report: reporter.round }),
@@ -171,7 +171,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     }
     // Of the run it was stopped in, too.
     const tally = { sent: 0, lost: 0 }
-    await serveEvery('bypass', { everyMs: every, signal: stopping.signal, note, said: () => tally }, async () => {
+    await serveEvery('bypass', { everyMs: every, signal, note, said: () => tally }, async () => {
       for (const { sent, lost } of (await once()).rows) {
         tally.sent += sent
         tally.lost += lost
@@ -179,7 +179,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     })
     return EXIT.ok
   } finally {
-    if (reporter && !(await reporter.stop())) note(`the collector at ${collector} did not acknowledge the last batch`)
+    if (reporter) noteUnacknowledged(await reporter.stop(), collector, note)
   }
 }
 

@@ -1,6 +1,6 @@
 /** `claims`: every claim with its verdict, from saved results or from probes run now. */
 import { existsSync } from 'node:fs'
-import { EXIT, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, stopSignal, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { collectEnvironment, type Environment, environmentText } from '../environment.ts'
 import { integerFlag } from '../flag.ts'
@@ -117,14 +117,13 @@ async function runProbes(
   failures: Map<string, string>,
   note: (line: string) => void,
 ): Promise<SavedResult[]> {
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
   const progress = startProgress('claims', RUN_MS)
   const made: SavedResult[] = []
   for (const [i, probe] of probes.entries()) {
-    if (stopping.signal.aborted) break
+    if (signal.aborted) break
     progress.show(i / probes.length)
-    const { result, failure } = await runUndisturbed(probe, attempts, stopping.signal, note)
+    const { result, failure } = await runUndisturbed(probe, attempts, signal, note)
     if (failure !== undefined) {
       failures.set(probe, failure)
       note(`probe ${probe}: ${failure}`)

@@ -6,7 +6,7 @@ import {
   EXIT,
   formatNs,
   parseDurationMs,
-  stopRequested,
+  stopSignal,
   UserError,
 } from '@tickscope/contract'
 import type { Command } from 'commander'
@@ -18,6 +18,7 @@ import {
   addServiceFlags,
   checkServeFlags,
   createReportAgent,
+  noteUnacknowledged,
   type ProbeEnvironment,
   reportTo,
   type ServiceOptions,
@@ -87,8 +88,7 @@ export function addCodecCommand(
 async function run(options: Options, environment: ProbeEnvironment): Promise<number> {
   const { rounds, seed, peer, json, serve, every, collector } = options
   checkServeFlags(options)
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
   const note = createNotes('codec', serve)
   const to = reportTo(options, environment)
   const agent = to && (await createReportAgent(to))
@@ -98,7 +98,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       rounds,
       seed,
       peer,
-      signal: stopping.signal,
+      signal,
       note: serve ? () => {} : note,
       progress: progress.show,
     }).finally(progress.end)
@@ -107,7 +107,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   }
   try {
     if (serve) {
-      await serveEvery('codec', { everyMs: every, signal: stopping.signal, note }, once)
+      await serveEvery('codec', { everyMs: every, signal, note }, once)
       return EXIT.ok
     }
     const result = await once()
@@ -118,8 +118,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       budgetText: ({ name, thresholdNs }) => `median of ${name} within ${formatNs(thresholdNs)}`,
     })
   } finally {
-    if (agent && !(await stopReportAgent(agent)))
-      note(`the collector at ${collector} did not acknowledge the last batch`)
+    if (agent) noteUnacknowledged(await stopReportAgent(agent), collector, note)
   }
 }
 

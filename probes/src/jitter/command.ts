@@ -1,5 +1,5 @@
 /** `probe jitter`: flags, signals, output. */
-import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, formatNs, parseDurationMs, stopSignal, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { integerFlag } from '../flag.ts'
 import { replayNative } from '../native.ts'
@@ -10,8 +10,10 @@ import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
 import {
   addServiceFlags,
   checkServeFlags,
+  noteUnacknowledged,
   type ProbeEnvironment,
   reportTo,
+  type ServeOptions,
   type ServiceOptions,
   serveEvery,
 } from '../service.ts'
@@ -91,8 +93,8 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     process.stdout.write(`${json ? JSON.stringify({ probe: 'jitter', plan }) : planText(plan)}\n`)
     return EXIT.ok
   }
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
+  const note = createNotes('jitter', serve)
   const to = reportTo(options, environment)
   const reporter = to === undefined ? SILENT_REPORTER : await createReporter('jitter', to)
   const { quietCpu, noisyCpu, scenarios, pid } = options
@@ -106,12 +108,12 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       ...(pid !== undefined && { pid }),
       botCores,
       ...(device !== undefined && { device }),
-      signal: stopping.signal,
+      signal,
       report: (scenario, line) => report(reporter, scenario, line),
       ...round,
     })
   try {
-    if (serve) return await serveRounds(options, stopping.signal, reporter, once)
+    if (serve) return await serveRounds(options, { signal, note }, reporter, once)
     const rounds = options.rounds ?? ROUNDS_DEFAULT
     const rows = scenarios?.length ?? NAMES.length
     const estimateMs = rounds * rows * options.count * (options.intervalUs / 1000) * OVERHEAD_FACTOR
@@ -126,14 +128,13 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       budgetText: ({ row, thresholdMs }) => `p99 of ${row} within ${formatNs(thresholdMs * 1e6)}`,
     })
   } finally {
-    if (!(await reporter.stop()))
-      process.stderr.write(`jitter: the collector at ${collector} did not acknowledge the last batch\n`)
+    noteUnacknowledged(await reporter.stop(), collector, note)
   }
 }
 
 async function serveRounds(
   { every, rounds = 1, scenarios = [HEADLINE] }: Options,
-  signal: AbortSignal,
+  { signal, note }: Pick<ServeOptions, 'signal' | 'note'>,
   reporter: Reporter,
   once: (round: { rounds: number; progress: () => void; scenarios: readonly string[] }) => Promise<JitterResult>,
 ): Promise<number> {
@@ -146,7 +147,6 @@ async function serveRounds(
     wakes += sent
     if (!signal.aborted) reporter.up(sent > 0)
   }
-  const note = createNotes('jitter', true)
   await serveEvery('jitter', { everyMs: every, signal, note, said: () => ({ wakes }) }, round)
   return EXIT.ok
 }

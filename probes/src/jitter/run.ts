@@ -1,6 +1,7 @@
 /** One run of the jitter probe: every core by itself, then the scenarios in interleaved rounds, then what they say. */
 import { setTimeout as delay } from 'node:timers/promises'
 import { type LatencySummary, summarize } from '@tickscope/contract'
+import { nowNs } from '../clock.ts'
 import { collectEnvironment, type Environment, parseCpuTicks, readText, stealRatio } from '../environment.ts'
 import { fromNative, type NativeHistogram, nativeProgram, runNative } from '../native.ts'
 import { type Footgun, measuredFootguns, SEEN_ELSEWHERE, threadsOnOneCore, throttleFootgun } from './footguns.ts'
@@ -111,7 +112,7 @@ export function coresOf(options: Pick<JitterOptions, 'quietCpu' | 'noisyCpu'>, p
 
 export async function runJitter(options: JitterOptions): Promise<JitterResult> {
   const { rounds, signal, progress, report } = options
-  const startedAtMs = performance.now()
+  const startedAtNs = nowNs()
   const program = await nativeProgram('jitter')
   const environment = collectEnvironment()
   const plan = planCores({ botCores: options.botCores, device: options.device })
@@ -163,7 +164,7 @@ export async function runJitter(options: JitterOptions): Promise<JitterResult> {
   return {
     probe: 'jitter',
     target: environment.host,
-    durationMs: Math.round(performance.now() - startedAtMs),
+    durationMs: Math.round((nowNs() - startedAtNs) / 1e6),
     boundary: 'timer→user',
     clock: 'CLOCK_MONOTONIC',
     headline: headline?.name ?? HEADLINE,

@@ -1,13 +1,19 @@
 /** `probe route`: flags, signals, output; and the routes watched as a service. */
-import { setTimeout as delay } from 'node:timers/promises'
-import { announce, EXIT, loadSlos, type Slos, stopRequested, UserError } from '@tickscope/contract'
+import { announce, EXIT, loadSlos, type Slos, stopSignal, UserError } from '@tickscope/contract'
 import type { Command } from 'commander'
 import { durationFlag, integerFlag, rateFlag } from '../flag.ts'
 import { targetUrl } from '../http.ts'
 import { createNotes } from '../note.ts'
 import { startProgress } from '../progress.ts'
 import { createReporter, type Reporter, SILENT_REPORTER } from '../reporter.ts'
-import { addServiceFlags, type ProbeEnvironment, type ReportTo, reportTo, type ServiceOptions } from '../service.ts'
+import {
+  addServiceFlags,
+  type ProbeEnvironment,
+  type ReportTo,
+  reportTo,
+  type ServiceOptions,
+  sleepUntil,
+} from '../service.ts'
 import { openVantage, type RoundOptions, type Vantage } from './measure.ts'
 import { PRICE_FILE, readPrices } from './price.ts'
 import { type Route, readRoutes } from './routes.ts'
@@ -93,8 +99,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   const routes = file !== undefined ? readRoutes(file, prices) : url !== undefined ? [routeOf(url, options)] : []
   const slos = loadSlos(options.config ?? environment.config)
   if (serve) return serveRoutes(routes, options, slos, reportTo(options, environment))
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
   const roundMs = Math.max(1, routes.length) * 2 * (options.count / options.rate) * 1000
   const rounds =
     routes.length === 0
@@ -110,12 +115,12 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
     imports: options.import,
     ...(options.baseline === undefined ? {} : { baseline: options.baseline }),
     slos,
-    signal: stopping.signal,
+    signal,
     note: createNotes('route', false),
     progress: progress.show,
   }).finally(progress.end)
   process.stdout.write(`${options.json ? JSON.stringify(result) : routeText(result, process.stdout)}\n`)
-  if (routes.length > 0 && !stopping.signal.aborted && !result.rows.some(({ status }) => status === 'measured'))
+  if (routes.length > 0 && !signal.aborted && !result.rows.some(({ status }) => status === 'measured'))
     return EXIT.environment
   return result.budgets.some(({ ok }) => !ok) ? EXIT.budget : EXIT.ok
 }
@@ -168,9 +173,7 @@ async function serveRoutes(
       `route '${inside.name}' is in a network namespace: start the service inside it (nsenter, ip netns exec)`,
     )
   const { venue, every } = options
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
-  const { signal } = stopping
+  const signal = stopSignal()
   const note = createNotes('route', true)
   const watched: Watched[] = []
   let rounds = 0
@@ -187,7 +190,7 @@ async function serveRoutes(
       const startedAtMs = performance.now()
       for (const lane of watched) if (!signal.aborted) await watchRound(lane, note)
       rounds++
-      await delay(Math.max(0, startedAtMs + every - performance.now()), undefined, { signal }).catch(() => {})
+      await sleepUntil(startedAtMs + every, signal)
     }
   } finally {
     for (const { reporter, vantage } of watched) {

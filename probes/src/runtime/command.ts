@@ -1,5 +1,5 @@
 /** `probe runtime`: flags, signals, output. */
-import { EXIT, formatNs, parseDurationMs, stopRequested, UserError } from '@tickscope/contract'
+import { EXIT, formatNs, parseDurationMs, stopSignal, UserError } from '@tickscope/contract'
 import { type Command, Option } from 'commander'
 import { durationFlag, integerFlag, rateFlag } from '../flag.ts'
 import { createNotes } from '../note.ts'
@@ -9,6 +9,7 @@ import {
   addServiceFlags,
   checkServeFlags,
   createReportAgent,
+  noteUnacknowledged,
   type ProbeEnvironment,
   reportTo,
   type ServiceOptions,
@@ -124,8 +125,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   checkServeFlags(options)
   const venue = venueOf(options)
   const runtimes = await findRuntimes(options.runtimes, python)
-  const stopping = new AbortController()
-  stopRequested().then(() => stopping.abort())
+  const signal = stopSignal()
   const note = createNotes('runtime', serve)
   const to = reportTo(options, environment)
   const agent = to && (await createReportAgent(to))
@@ -144,7 +144,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       keyType,
       ...(venue && { venue }),
       runtimes,
-      signal: stopping.signal,
+      signal,
       note,
       progress: progress.show,
       ...(agent && { report: (runtime, orders) => reportOrders(agent, runtime, orders) }),
@@ -152,7 +152,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
   }
   try {
     if (serve) {
-      await serveEvery('runtime', { everyMs: every, signal: stopping.signal, note }, once)
+      await serveEvery('runtime', { everyMs: every, signal, note }, once)
       return EXIT.ok
     }
     const result = await once()
@@ -163,8 +163,7 @@ async function run(options: Options, environment: ProbeEnvironment): Promise<num
       budgetText: ({ row, thresholdMs }) => `p99 of ${row} within ${formatNs(thresholdMs * 1e6)}`,
     })
   } finally {
-    if (agent && !(await stopReportAgent(agent)))
-      note(`the collector at ${collector} did not acknowledge the last batch`)
+    if (agent) noteUnacknowledged(await stopReportAgent(agent), collector, note)
   }
 }
 
